@@ -1,0 +1,1 @@
+"""What clients see of models (cards) and what families of weights can do (profiles), as data."""

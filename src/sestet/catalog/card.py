@@ -1,0 +1,109 @@
+"""Cards: what a client sees of a model; and profiles: what a family of weights can do."""
+
+import tomllib
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass
+from datetime import date
+from importlib import resources
+from typing import Any
+
+from sestet.contract.deltas import Sampling
+from sestet.contract.models import Lifecycle
+
+
+@dataclass(frozen=True, slots=True)
+class BetaLimit:
+    """A limit in tokens that replaces the card's own when the request carries the beta header."""
+
+    header: str
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """US dollars per million tokens."""
+
+    input: float
+    cache_write_5m: float
+    cache_write_1h: float
+    cache_read: float
+    output: float
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """One snapshot: its id never moves, its aliases may. Windows and outputs are in tokens."""
+
+    id: str
+    display_name: str
+    snapshot: date
+    context_window: int
+    max_output: int
+    aliases: tuple[str, ...] = ()
+    line: str | None = None
+    bedrock: str | None = None
+    vertex: str | None = None
+    lifecycle: Lifecycle = "active"
+    successor: str | None = None
+    context_window_beta: BetaLimit | None = None
+    max_output_beta: BetaLimit | None = None
+    price: Price | None = None
+    prefill: bool = True
+    one_of_temperature_top_p: bool = False
+
+    def window(self, betas: Set[str]) -> int:
+        """The context window a request with these beta headers has, prompt and reply together."""
+        return _with_beta(self.context_window, self.context_window_beta, betas)
+
+    def output(self, betas: Set[str]) -> int:
+        """The highest `max_tokens` a request with these beta headers may ask for."""
+        return _with_beta(self.max_output, self.max_output_beta, betas)
+
+
+def _with_beta(limit: int, beta: BetaLimit | None, betas: Set[str]) -> int:
+    return beta.tokens if beta is not None and beta.header in betas else limit
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """A row of profiles.toml."""
+
+    name: str
+    template_marks: tuple[str, ...]
+    sampling: Sampling
+
+
+# Facts of the documents that describe the hosted model and have no use here yet.
+_UNUSED_FACTS = frozenset(
+    {"vision", "multilingual", "extended_thinking", "priority_tier", "latency", "knowledge_cutoff"}
+)
+
+
+def family_cards() -> tuple[Card, ...]:
+    """The cards of the product documents, from models.toml."""
+    rows = tomllib.loads(resources.files("sestet.catalog").joinpath("models.toml").read_text("utf-8"))
+    return tuple(_card(row) for row in rows["model"])
+
+
+def _card(row: Mapping[str, Any]) -> Card:
+    fields = {key: value for key, value in row.items() if key not in _UNUSED_FACTS}
+    fields["aliases"] = tuple(fields.get("aliases", ()))
+    for limit in ("context_window_beta", "max_output_beta"):
+        if limit in fields:
+            fields[limit] = BetaLimit(**fields[limit])
+    if "price" in fields:
+        fields["price"] = Price(**fields["price"])
+    return Card(**fields)
+
+
+def profiles() -> tuple[Profile, ...]:
+    """The rows of profiles.toml in their order."""
+    rows = tomllib.loads(resources.files("sestet.catalog").joinpath("profiles.toml").read_text("utf-8"))
+    return tuple(
+        Profile(row["name"], tuple(row["template_marks"]), Sampling(**row["sampling"])) for row in rows["profile"]
+    )
+
+
+def profile_for(chat_template: str, rows: Sequence[Profile]) -> Profile:
+    """The first row whose marks all occur in the template; the last row has none and takes everything."""
+    return next(row for row in rows if all(mark in chat_template for mark in row.template_marks))

@@ -1,0 +1,5 @@
+"""`sestet chat`."""
+
+
+def chat() -> None:
+    """To be written."""

@@ -1,0 +1,52 @@
+"""The `sestet` command: its subcommands, and how it fails: one line that says what to do, exit status 2."""
+
+import sys
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from sestet import __version__
+from sestet.cli import chat, models, pull, serve
+from sestet.config import ConfigError
+from sestet.engines.llamacpp.process import EngineLoadError
+
+app = typer.Typer(
+    name="sestet",
+    help="The Claude Messages API, with the whole contract behind it, for models you run yourself.\n\n"
+    "Start with `sestet serve`, then `sestet chat` in another terminal.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+)
+app.command()(serve.serve)
+app.command()(models.models)
+app.command()(pull.pull)
+app.command()(chat.chat)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"sestet {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Options before the subcommand."""
+
+
+def main() -> None:
+    try:
+        app()
+    except (ConfigError, EngineLoadError) as error:
+        Console(stderr=True, highlight=False).print(f"[bold red]sestet:[/] {_plain(str(error))}", soft_wrap=True)
+        sys.exit(2)
+
+
+def _plain(text: str) -> str:
+    return text.replace("[", r"\[")

@@ -1,0 +1,5 @@
+"""`sestet pull`."""
+
+
+def pull() -> None:
+    """To be written."""

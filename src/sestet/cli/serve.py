@@ -1,0 +1,96 @@
+"""`sestet serve`: runs the server and says where it is, what it serves, and what to paste."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from sestet.config import Config, from_process
+from sestet.engines.llamacpp.embedded import WEIGHTS_ID
+from sestet.server import logs
+from sestet.server.compose import Application, Plan
+from sestet.server.run import serve as run_server
+
+_console = Console(stderr=True, highlight=False)
+
+
+def serve(
+    config: Annotated[
+        Path | None, typer.Option(help="Configuration file; by default sestet.toml here, if there is one.")
+    ] = None,
+    host: Annotated[
+        str | None, typer.Option(help="Address to listen on. Other than this machine's own needs keys.")
+    ] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on; 0 takes a free one.")] = None,
+    model: Annotated[
+        Path | None, typer.Option(help="Serve this GGUF file instead of what the configuration names.")
+    ] = None,
+    engine: Annotated[str | None, typer.Option(help="`llamacpp` or `scripted`.")] = None,
+    script: Annotated[Path | None, typer.Option(help="What the scripted engine says, a TOML file.")] = None,
+) -> None:
+    """Serve the Messages API. Without any configuration: the embedded model on 127.0.0.1:8000.
+
+    Stop it with Ctrl-C or SIGTERM: running replies are finished first. A second one stops at once.
+    """
+    settings = from_process(
+        config,
+        {
+            "server": {"host": host, "port": port},
+            "engine": {"kind": engine, "script": script},
+        },
+    )
+    if model is not None:
+        settings = settings.model_copy(update={"weights": _one_file(model)})
+    logs.configure(settings.log.level, settings.log.format)
+    run_server(settings, _loading, lambda application, url: _banner(settings, application, url))
+
+
+def _one_file(model: Path) -> object:
+    return Config.model_validate({"weights": [{"path": model}]}).weights
+
+
+def _loading(plan: Plan) -> None:
+    source = f" from {plan.path}" if plan.path else ""
+    _console.print(f"Loading {plan.display_name}{source} ...", markup=False, soft_wrap=True)
+
+
+def _banner(settings: Config, application: Application, url: str) -> None:
+    routes = application.catalog.routes()
+    table = Table(show_header=True, header_style="bold", box=None, padding=(0, 2))
+    table.add_column("model")
+    table.add_column("also called")
+    table.add_column("answered by")
+    aliases = application.catalog.aliases()
+    for route in routes:
+        names = ", ".join(alias for alias, target in aliases.items() if target == route.card.id)
+        table.add_row(route.card.id, names, f"{route.weights_name}{' (stand-in)' if route.stand_in else ''}")
+    _console.print()
+    _console.print(f"[bold]Sestet[/] serves the Claude Messages API at [bold]{url}[/]")
+    _console.print(_access(settings))
+    _console.print(table)
+    if WEIGHTS_ID in application.served:
+        _console.print(
+            "\nThe embedded model has 135 million parameters and is often wrong. A better one: `sestet pull --help`"
+        )
+    _console.print(f"\nIn another terminal: [bold]sestet chat --url {url}[/], or in Python:\n")
+    _console.print(_snippet(url, settings, routes[0].card.id), markup=False, soft_wrap=True)
+    _console.print(f"\nBrowse the API at {url}/ . Stop with Ctrl-C.\n")
+
+
+def _access(settings: Config) -> str:
+    count = len(settings.access.keys)
+    if count:
+        return f"An API key is required; {count} {'is' if count == 1 else 'are'} configured."
+    return "No API key is needed on this machine's own address, and any will do."
+
+
+def _snippet(url: str, settings: Config, model: str) -> str:
+    key = "YOUR_KEY" if settings.access.keys else "any"
+    return (
+        f'    import anthropic\n    client = anthropic.Anthropic(base_url="{url}", api_key="{key}")\n'
+        f'    message = client.messages.create(model="{model}", max_tokens=200,\n'
+        f'        messages=[{{"role": "user", "content": "Why is the sky blue?"}}])\n'
+        f"    print(message.content[0].text)"
+    )

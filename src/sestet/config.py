@@ -1,0 +1,197 @@
+"""The configuration: one frozen tree, read once from `sestet.toml` and the environment, here and nowhere else.
+
+An unknown or malformed key stops the start, with the key, what is wrong and the nearest right key.
+"""
+
+import difflib
+import os
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
+from pydantic.fields import FieldInfo
+
+DEFAULT_FILE = "sestet.toml"
+ENVIRONMENT_PREFIX = "SESTET_"
+
+
+class ConfigError(ValueError):
+    """The configuration cannot be used; the text names the key and says what to write instead."""
+
+
+def _comma_list(value: object) -> object:
+    return [item.strip() for item in value.split(",") if item.strip()] if isinstance(value, str) else value
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+class ServerSection(Section):
+    """Where to listen, and how long things may take."""
+
+    host: str = Field(default="127.0.0.1", description="address to listen on")
+    port: int = Field(default=8000, ge=0, le=65535, description="port to listen on; 0 takes a free one")
+    drain_s: float = Field(default=30.0, ge=0, description="how long running replies may go on after SIGTERM")
+    allowed_hosts: Annotated[tuple[str, ...], BeforeValidator(_comma_list)] = Field(
+        default=(),
+        description="further `Host` names let in where no key is asked for (127.0.0.1, ::1, localhost are)",
+    )
+    queue: int = Field(default=256, ge=0, description="requests that may wait for each model; more get 529")
+    stall_s: float = Field(default=60.0, gt=0, description="a client that reads nothing for so long is cut off")
+
+
+class AccessSection(Section):
+    """Who may call."""
+
+    keys: Annotated[tuple[SecretStr, ...], BeforeValidator(_comma_list)] = Field(
+        default=(), description="API keys; without any, only an address of this machine may be listened on"
+    )
+
+
+class EngineSection(Section):
+    """How weights are run. Every set of weights has an engine of its own with these settings."""
+
+    kind: Literal["llamacpp", "scripted"] = Field(
+        default="llamacpp",
+        description="`llamacpp` runs models; `scripted` says what a script tells it, for tests and client builders",
+    )
+    script: Path | None = Field(default=None, description="the scripted engine's script, a TOML file")
+    slots: int = Field(
+        default=0, ge=0, le=256, description="replies at once; 0: up to 8, as a quarter of the memory holds"
+    )
+    window: int = Field(default=0, ge=0, description="context window in tokens; 0: the weights' own, 32,768 at most")
+    threads: int = Field(default=0, ge=0, le=1024, description="threads; 0: one for each core")
+    stall_timeout_s: float = Field(default=30.0, gt=0, description="an engine without progress for so long is replaced")
+
+
+class WeightsSection(Section):
+    """One GGUF file to serve. The first one answers for the stand-ins."""
+
+    path: Path = Field(description="a GGUF file")
+    id: str | None = Field(default=None, description="its snapshot id; by default made from the file's name")
+    display_name: str | None = Field(default=None, description="its name; by default the one in the file")
+    aliases: tuple[str, ...] = Field(default=(), description="further names; `<id>-latest` always exists")
+
+
+class LogSection(Section):
+    """What is written to standard error. Never a prompt, a reply or a secret."""
+
+    level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="least level written")
+    format: Literal["auto", "console", "json"] = Field(
+        default="auto", description="`auto`: console in a terminal, JSON elsewhere"
+    )
+
+
+class Config(Section):
+    """`sestet.toml`, whole."""
+
+    server: ServerSection = ServerSection()
+    access: AccessSection = AccessSection()
+    engine: EngineSection = EngineSection()
+    log: LogSection = LogSection()
+    weights: tuple[WeightsSection, ...] = ()
+    aliases: dict[str, str] = Field(default_factory=dict, description="aliases to add or move: name = snapshot id")
+
+
+def load(
+    file: Path | None,
+    environment: Mapping[str, str],
+    overrides: Mapping[str, Mapping[str, Any]] | None = None,
+) -> Config:
+    """File, then environment (`SESTET_SERVER_PORT=8001`), then the command line, the later one winning."""
+    tree = _read(file)
+    for source in (_from_environment(environment), overrides or {}):
+        for section, values in source.items():
+            given = {key: value for key, value in values.items() if value is not None}
+            if given:
+                tree[section] = {**tree.get(section, {}), **given}
+    try:
+        return Config.model_validate(tree)
+    except ValidationError as error:
+        raise ConfigError(_explain(error)) from None
+
+
+def settings() -> Iterator[tuple[str, str, FieldInfo]]:
+    """Every setting as (section, key, field), for the manual and for `--help`."""
+    for section, field in Config.model_fields.items():
+        kind = field.annotation
+        if isinstance(kind, type) and issubclass(kind, Section):
+            for key, inner in kind.model_fields.items():
+                yield section, key, inner
+        elif section == "weights":
+            for key, inner in WeightsSection.model_fields.items():
+                yield "[weights]", key, inner
+        else:
+            yield "", section, field
+
+
+def environment_name(section: str, key: str) -> str:
+    return f"{ENVIRONMENT_PREFIX}{section}_{key}".upper()
+
+
+def _read(file: Path | None) -> dict[str, Any]:
+    path = file or Path(DEFAULT_FILE)
+    try:
+        return tomllib.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        if file is None:
+            return {}
+        raise ConfigError(f"{path}: there is no such file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: it cannot be read ({error})") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}: it is not valid TOML: {error}") from None
+
+
+def _from_environment(environment: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+    known = {
+        environment_name(section, key): (section, key)
+        for section, key, _ in settings()
+        if section and not section.startswith("[")
+    }
+    tree: dict[str, dict[str, Any]] = {}
+    for name, value in environment.items():
+        if not name.startswith(ENVIRONMENT_PREFIX):
+            continue
+        if name not in known:
+            raise ConfigError(f"{name}: there is no such setting{_nearest(name, known)}")
+        section, key = known[name]
+        tree.setdefault(section, {})[key] = value
+    return tree
+
+
+def _explain(error: ValidationError) -> str:
+    lines = []
+    for problem in error.errors(include_url=False, include_input=False):
+        path = ".".join(map(str, problem["loc"]))
+        if problem["type"] == "extra_forbidden":
+            lines.append(f"{path}: there is no such setting{_nearest(path, _siblings(problem['loc']))}")
+        else:
+            lines.append(f"{path}: {problem['msg']}")
+    return "; ".join(lines)
+
+
+def _siblings(location: tuple[int | str, ...]) -> list[str]:
+    """The right keys at the place of a wrong one, as full paths."""
+    fields: Mapping[str, FieldInfo] = Config.model_fields
+    for part in location[:-1]:
+        if isinstance(part, int):
+            continue
+        kind = fields[part].annotation
+        inner = next((a for a in (*get_args(kind), kind) if isinstance(a, type) and issubclass(a, Section)), None)
+        fields = inner.model_fields if inner else {}
+    prefix = ".".join(map(str, location[:-1]))
+    return [f"{prefix}.{name}" if prefix else name for name in fields]
+
+
+def _nearest(name: str, known: Mapping[str, object] | list[str]) -> str:
+    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f"; did you mean `{close[0]}`?" if close else f"; there are {', '.join(sorted(known))}"
+
+
+def from_process(file: Path | None, overrides: Mapping[str, Mapping[str, Any]] | None = None) -> Config:
+    """The configuration of this process: the one place that reads its environment."""
+    return load(file, os.environ, overrides)

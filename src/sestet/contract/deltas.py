@@ -1,0 +1,59 @@
+"""What an engine is asked and what it answers: facts about tokens, no index, block or wire name."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+FinishReason = Literal["end", "length"]
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How the next token is drawn. `top_k` 0 and `top_p` 1 cut nothing; `temperature` 0 takes the likeliest."""
+
+    temperature: float
+    top_p: float
+    top_k: int
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """One job for an engine. `max_tokens` is at least 0 and already fits the window together with the prompt."""
+
+    request_id: str
+    prompt: tuple[int, ...]
+    max_tokens: int
+    sampling: Sampling
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """More text; `output_tokens` counts all tokens drawn so far, those that show no text included."""
+
+    text: str
+    output_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The engine's last word: `end` is the model's own end of turn, `length` is `max_tokens` reached."""
+
+    reason: FinishReason
+    output_tokens: int
+
+
+Delta = Text | Finished
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """What loaded weights say of themselves.
+
+    `window` is in tokens, prompt and reply together, for one sequence. `special_tokens` are the spellings that
+    the tokenizer turns into control tokens; they must never come from a client's text.
+    """
+
+    window: int
+    chat_template: str
+    bos_token: str
+    eos_token: str
+    special_tokens: tuple[str, ...]

@@ -1,0 +1,187 @@
+"""Requests of the Messages API (WIRE.md section 2), as far as this server takes them.
+
+Knows shapes and bounds, nothing of cards, tokens or HTTP. `UNSUPPORTED` and `UNSUPPORTED_BLOCKS` list what the
+contract has and this server does not yet: such a field is refused by its path, never ignored.
+"""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic_core import PydanticCustomError
+
+MESSAGES_MAX = 100_000
+STOP_SEQUENCES_MAX = 1_000
+STOP_SEQUENCE_CHARACTERS_MAX = 1_000
+MAX_TOKENS_MAX = 2**31 - 1
+
+# Field -> the values that ask for nothing, which are honoured by doing nothing. Anything else is refused.
+UNSUPPORTED: Final[Mapping[str, tuple[object, ...]]] = {
+    "tools": ([],),
+    "tool_choice": ({"type": "none"},),
+    "thinking": ({"type": "disabled"},),
+    "output_config": ({}, {"effort": None}, {"format": None}, {"effort": None, "format": None}),
+    "output_format": (),
+    "container": (),
+    "inference_geo": ("not_available",),
+    "speed": ("standard",),
+    "diagnostics": (),
+    "context_management": ({}, {"edits": []}),
+    "mcp_servers": ([],),
+    "compaction": (),
+    "fallbacks": ([],),
+    "fallback_credit_token": (),
+    "thread": (),
+    "billing_policy": (),
+}
+
+UNSUPPORTED_BLOCKS: Final = frozenset(
+    {
+        "image",
+        "document",
+        "search_result",
+        "thinking",
+        "redacted_thinking",
+        "tool_use",
+        "tool_result",
+        "server_tool_use",
+        "web_search_tool_result",
+        "web_fetch_tool_result",
+        "code_execution_tool_result",
+        "bash_code_execution_tool_result",
+        "text_editor_code_execution_tool_result",
+        "tool_search_tool_result",
+        "container_upload",
+        "mcp_tool_use",
+        "mcp_tool_result",
+        "mcp_tool_listing",
+        "compaction",
+        "fallback",
+        "advisor_tool_result",
+        "tool_addition",
+        "tool_removal",
+    }
+)
+
+
+class Shape(BaseModel):
+    """What every request type shares: exact types, no unknown keys, no NaN, no change after reading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+class CacheControl(Shape):
+    """A cache breakpoint. Accepted and without effect until prompt caching arrives; usage says so with zeros."""
+
+    type: Literal["ephemeral"]
+    ttl: Literal["5m", "1h"] | None = None
+
+
+def _refuse_citations(value: object) -> object:
+    if value:
+        raise PydanticCustomError("unsupported", "citations are not supported by this server yet")
+    return value
+
+
+class TextBlock(Shape):
+    """`{"type": "text", "text": ...}`, the one content block of this server so far."""
+
+    type: Literal["text"]
+    text: Annotated[str, Field(min_length=1)]
+    cache_control: CacheControl | None = None
+    citations: Annotated[list[Any] | None, BeforeValidator(_refuse_citations)] = None
+
+
+def _known_block(value: object) -> object:
+    """Tells a block of the contract that is not supported yet from one that does not exist."""
+    kind = value.get("type") if isinstance(value, Mapping) else None
+    if isinstance(kind, str) and kind != "text":
+        if kind in UNSUPPORTED_BLOCKS:
+            raise PydanticCustomError(
+                "block_type", "`{kind}` blocks are not supported by this server yet", {"kind": kind}
+            )
+        raise PydanticCustomError(
+            "block_type", "unknown content block type `{kind}`; this server takes `text`", {"kind": kind[:64]}
+        )
+    return value
+
+
+ContentBlock = Annotated[TextBlock, BeforeValidator(_known_block)]
+
+
+def _text_or_blocks(value: object) -> str | None:
+    """The union's branch; its tag is in angle brackets so that a path can be cleared of it."""
+    if isinstance(value, str):
+        return "<text>"
+    return "<blocks>" if isinstance(value, list) else None
+
+
+Content = Annotated[
+    Annotated[str, Tag("<text>")] | Annotated[list[ContentBlock], Tag("<blocks>")],
+    Discriminator(
+        _text_or_blocks,
+        custom_error_type="content_type",
+        custom_error_message="Input should be a string or a list of content blocks",
+    ),
+]
+
+
+class InputMessage(Shape):
+    """One message of the conversation. `system` may stand only inside it (WIRE.md section 2.4)."""
+
+    role: Literal["user", "assistant", "system"]
+    content: Content
+
+
+class Metadata(Shape):
+    """What the caller tells of its own user. Checked, and neither stored nor logged."""
+
+    user_id: Annotated[str, Field(max_length=256)] | None = None
+
+
+class PromptRequest(Shape):
+    """What a reply and a token count have in common: all that shapes the prompt."""
+
+    model: Annotated[str, Field(min_length=1, max_length=256)]
+    messages: Annotated[list[InputMessage], Field(min_length=1, max_length=MESSAGES_MAX)]
+    system: Content | None = None
+    cache_control: CacheControl | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_unsupported(cls, data: object) -> object:
+        if not isinstance(data, dict):
+            return data
+        asked = UNSUPPORTED.keys() & data.keys()
+        for field in sorted(asked):
+            if data[field] is not None and data[field] not in UNSUPPORTED[field]:
+                raise PydanticCustomError(
+                    "unsupported_field", "this is not supported by this server yet", {"field": field}
+                )
+        return {key: value for key, value in data.items() if key not in asked} if asked else data
+
+
+def _not_blank(value: str) -> str:
+    if not value.strip():
+        raise PydanticCustomError("blank", "each stop sequence must contain non-whitespace")
+    return value
+
+
+StopSequence = Annotated[str, Field(max_length=STOP_SEQUENCE_CHARACTERS_MAX), BeforeValidator(_not_blank)]
+
+
+class MessagesRequest(PromptRequest):
+    """The body of `POST /v1/messages`. `max_tokens` counts output tokens; 0 only reads the prompt."""
+
+    max_tokens: Annotated[int, Field(ge=0, le=MAX_TOKENS_MAX)]
+    stream: bool = False
+    stop_sequences: Annotated[list[StopSequence], Field(max_length=STOP_SEQUENCES_MAX)] | None = None
+    temperature: Annotated[float, Field(ge=0, le=1)] | None = None
+    top_p: Annotated[float, Field(ge=0, le=1)] | None = None
+    top_k: Annotated[int, Field(ge=0, le=MAX_TOKENS_MAX)] | None = None
+    metadata: Metadata | None = None
+    service_tier: Literal["auto", "standard_only"] | None = None
+
+
+class CountTokensRequest(PromptRequest):
+    """The body of `POST /v1/messages/count_tokens` (WIRE.md section 2.9)."""

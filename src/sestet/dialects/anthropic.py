@@ -1,0 +1,232 @@
+"""The Anthropic dialect, which is the contract's own: bodies, headers, SSE frames (WIRE.md sections 2 to 6)."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Final, assert_never
+
+import orjson
+
+from sestet.contract.errors import ApiError, invalid
+from sestet.contract.events import (
+    BlockDelta,
+    BlockStart,
+    BlockStop,
+    Event,
+    Failed,
+    MessageDelta,
+    MessageStart,
+    MessageStop,
+    Usage,
+)
+from sestet.contract.models import ModelInfo
+from sestet.contract.requests import CountTokensRequest, MessagesRequest
+from sestet.contract.versions import OLDEST, VERSIONS, ApiVersion
+from sestet.dialects.json_body import parse
+from sestet.turn.fold import Message
+
+Headers = Mapping[bytes, list[bytes]]
+
+STREAM_CONTENT_TYPE: Final = b"text/event-stream; charset=utf-8"
+PING: Final = b'event: ping\ndata: {"type":"ping"}\n\n'
+
+
+def decode_messages(body: bytes) -> MessagesRequest:
+    return parse(body, MessagesRequest)
+
+
+def decode_count_tokens(body: bytes) -> CountTokensRequest:
+    return parse(body, CountTokensRequest)
+
+
+def decode_version(headers: Headers) -> ApiVersion:
+    """The `anthropic-version` asked for. Without the header it is the oldest, as curl users expect."""
+    for value in headers.get(b"anthropic-version", []):
+        for version in VERSIONS:
+            if value.strip() == version.encode():
+                return version
+        raise invalid(f"unknown version; this server speaks {' and '.join(VERSIONS)}", "anthropic-version")
+    return OLDEST
+
+
+def decode_betas(headers: Headers) -> frozenset[str]:
+    """Names in `anthropic-beta`, which may repeat and may hold spaces after commas. Unknown ones are kept too."""
+    names = (name.strip() for value in headers.get(b"anthropic-beta", []) for name in value.split(b","))
+    return frozenset(name.decode("latin-1") for name in names if name)
+
+
+def encode_event(event: Event, request_id: str) -> bytes:
+    """One SSE frame. Text deltas, nearly all of a stream, are put together without a dictionary."""
+    match event:
+        case BlockDelta(index, _, text):
+            return (
+                b'event: content_block_delta\ndata: {"type":"content_block_delta","index":%d,'
+                b'"delta":{"type":"text_delta","text":%b}}\n\n' % (index, _json_text(text))
+            )
+        case BlockStart(index):
+            block = {"type": "text", "text": ""}
+            return _frame("content_block_start", {"index": index, "content_block": block})
+        case BlockStop(index):
+            return _frame("content_block_stop", {"index": index})
+        case MessageStart(message_id, model, usage):
+            head = _message_head(message_id, model)
+            message = {**head, "content": [], **_END_OF_MESSAGE, "usage": _usage(usage)}
+            return _frame("message_start", {"message": message})
+        case MessageDelta(stop_reason, stop_sequence, usage):
+            delta = {"stop_reason": stop_reason, "stop_sequence": stop_sequence, "stop_details": None}
+            return _frame("message_delta", {"delta": delta, "usage": _delta_usage(usage)})
+        case MessageStop():
+            return _frame("message_stop", {})
+        case Failed(error):
+            return _frame("error", {"error": _error(error), "request_id": request_id})
+        case _:
+            assert_never(event)
+
+
+def encode_message(message: Message) -> bytes:
+    """The whole reply as `POST /v1/messages` answers it without `stream`."""
+    return _json(
+        {
+            **_message_head(message.id, message.model),
+            "content": [{"type": block.kind, "text": block.text} for block in message.content],
+            **_END_OF_MESSAGE,
+            "stop_reason": message.stop_reason,
+            "stop_sequence": message.stop_sequence,
+            "usage": _usage(message.usage),
+        }
+    )
+
+
+def encode_token_count(input_tokens: int) -> bytes:
+    return _json({"input_tokens": input_tokens})
+
+
+def encode_error(error: ApiError, request_id: str) -> bytes:
+    return _json({"type": "error", "error": _error(error), "request_id": request_id})
+
+
+def encode_model(info: ModelInfo) -> bytes:
+    return _json(_model(info))
+
+
+def _model(info: ModelInfo) -> dict[str, Any]:
+    """WIRE.md section 6, and three keys of ours: what answers, and what an alias points to."""
+    return {
+        "type": "model",
+        "id": info.id,
+        "display_name": info.display_name,
+        "created_at": f"{info.snapshot.isoformat()}T00:00:00Z",
+        "lifecycle": info.lifecycle,
+        "deprecated_at": None,
+        "retires_at": None,
+        "line": info.line,
+        "max_input_tokens": info.max_input_tokens,
+        "max_tokens": info.max_tokens,
+        "capabilities": _CAPABILITIES,
+        "served_by": info.served_by,
+        "alias_of": info.alias_of,
+    }
+
+
+def encode_models(entries: Iterable[ModelInfo], has_more: bool) -> bytes:
+    data = [_model(entry) for entry in entries]
+    ids = [entry["id"] for entry in data] or [None]
+    return _json({"data": data, "has_more": has_more, "first_id": ids[0], "last_id": ids[-1]})
+
+
+def _json(value: object) -> bytes:
+    return orjson.dumps(value)
+
+
+def _json_text(text: str) -> bytes:
+    """A JSON string that no line reader can cut: Unicode's own line ends are escaped, as CR and LF are anyway."""
+    encoded = orjson.dumps(text)
+    if text.isascii():
+        return encoded
+    for raw, escaped in _UNICODE_LINE_ENDS:
+        encoded = encoded.replace(raw, escaped)
+    return encoded
+
+
+_UNICODE_LINE_ENDS: Final = (
+    ("\u2028".encode(), rb"\u2028"),
+    ("\u2029".encode(), rb"\u2029"),
+    ("\x85".encode(), rb"\u0085"),
+)
+
+
+def _frame(name: str, fields: Mapping[str, object]) -> bytes:
+    return b"event: %b\ndata: %b\n\n" % (name.encode(), _json({"type": name, **fields}))
+
+
+def _message_head(message_id: str, model: str) -> dict[str, object]:
+    return {"model": model, "id": message_id, "type": "message", "role": "assistant"}
+
+
+_END_OF_MESSAGE: Final[Mapping[str, object]] = {
+    "stop_reason": None,
+    "stop_sequence": None,
+    "stop_details": None,
+    "container": None,
+    "diagnostics": None,
+}
+
+
+def _usage(usage: Usage) -> dict[str, object]:
+    """Every field of the contract, with zeros that are true (WIRE.md section 3.3)."""
+    return {
+        **_delta_usage(usage),
+        "cache_creation": {
+            "ephemeral_5m_input_tokens": usage.cache_creation_5m,
+            "ephemeral_1h_input_tokens": usage.cache_creation_1h,
+        },
+        "service_tier": "standard",
+        "inference_geo": "not_available",
+        "speed": "standard",
+    }
+
+
+def _delta_usage(usage: Usage) -> dict[str, object]:
+    return {
+        "input_tokens": usage.input_tokens,
+        "cache_creation_input_tokens": usage.cache_creation_input_tokens,
+        "cache_read_input_tokens": usage.cache_read_input_tokens,
+        "output_tokens": usage.output_tokens,
+        "output_tokens_details": {"thinking_tokens": usage.thinking_tokens},
+        "server_tool_use": None,
+    }
+
+
+def _error(error: ApiError) -> dict[str, object]:
+    body: dict[str, object] = {"type": error.kind, "message": error.message}
+    if error.code is not None:
+        body["details"] = {"error_code": error.code}
+    return body
+
+
+_NO: Final = {"supported": False}
+
+# What this server can do today. Each line changes in the commit that makes it true.
+_CAPABILITIES: Final[Mapping[str, object]] = {
+    "batch": _NO,
+    "citations": _NO,
+    "code_execution": _NO,
+    "image_input": _NO,
+    "pdf_input": _NO,
+    "structured_outputs": _NO,
+    "context_management": {
+        **_NO,
+        "clear_tool_uses_20250919": _NO,
+        "clear_thinking_20251015": _NO,
+        "compact_20260112": _NO,
+    },
+    "effort": {**_NO, "low": _NO, "medium": _NO, "high": _NO, "max": _NO, "xhigh": _NO},
+    "server_tools": {**_NO, "web_search": _NO, "code_execution": _NO},
+    "thinking": {
+        **_NO,
+        "types": {
+            "adaptive": _NO,
+            "between_tools": _NO,
+            "disabled": {"supported": True},
+            "enabled": _NO,
+        },
+    },
+}

@@ -1,0 +1,85 @@
+"""JSON as strictly as a contract needs it, and what is wrong with it in words that name the path.
+
+The standard library parses, because only it can see a duplicate key and because its Python callbacks let other
+requests run while a large body is read. What it lets through (NaN, lone surrogates, huge exponents) is refused
+here or by the types.
+"""
+
+import json
+from typing import Any, NoReturn, TypeVar
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from sestet.contract.errors import ApiError, invalid
+
+_Model = TypeVar("_Model", bound=BaseModel)
+
+# Texts of the library that would show our class names.
+_PLAINER = {
+    "model_type": "Input should be an object",
+    "model_attributes_type": "Input should be an object",
+    "dict_type": "Input should be an object",
+    "list_type": "Input should be a list",
+    "string_unicode": "Input should be valid Unicode text, without lone surrogates",
+}
+
+
+def parse(body: bytes, model: type[_Model]) -> _Model:
+    """The request in these bytes; `invalid_request_error` names the path of the first thing wrong with it."""
+    data = _load(body)
+    if not isinstance(data, dict):
+        raise invalid("the request body must be a JSON object")
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        raise _refusal(error.errors(include_url=False, include_input=False)[0]) from None
+
+
+def _load(body: bytes) -> object:
+    try:
+        return _DECODER.decode(body.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        raise invalid(f"the request body is not UTF-8 (byte {error.start})") from None
+    except RecursionError:
+        raise invalid("the request body is nested too deeply") from None
+    except json.JSONDecodeError as error:
+        raise invalid(
+            f"the request body is not valid JSON: {error.msg} (line {error.lineno}, column {error.colno})"
+        ) from None
+    except ValueError:  # an integer of more than 4,300 digits
+        raise invalid("the request body holds a number with too many digits") from None
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        seen: set[str] = set()
+        for key, _ in pairs:
+            if key in seen:
+                raise invalid("this key is given twice in one object", _shown(key))
+            seen.add(key)
+    return found
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise invalid(f"the request body is not valid JSON: {name} is not a JSON value")
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_no_constant)
+
+
+def _refusal(error: ErrorDetails) -> ApiError:
+    context: dict[str, Any] = error.get("ctx", {})
+    path = [_shown(part) for part in error["loc"] if not (isinstance(part, str) and part.startswith("<"))]
+    if error["type"] == "unsupported_field":
+        path.append(context["field"])
+    if error["type"] == "block_type":
+        path.append("type")
+    return invalid(_PLAINER.get(error["type"], error["msg"]), ".".join(path) or None)
+
+
+def _shown(part: object) -> str:
+    """A piece of a path as an error may show it: a client's own key, so bounded and printable."""
+    text = str(part)
+    return "".join(c if c.isprintable() and not 0xD800 <= ord(c) < 0xE000 else "?" for c in text[:80])

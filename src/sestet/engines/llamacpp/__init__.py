@@ -1,0 +1,1 @@
+"""llama.cpp's own server, from the `xllamacpp` wheel, in a child process that nobody but us can reach."""

@@ -1,0 +1,103 @@
+"""The engine's process: loads the weights, serves them on a private Unix socket, dies with its parent.
+
+It is told what to do in one JSON line on standard input and answers with one JSON line on standard output; a
+second line says that it serves. Nothing secret is in its arguments or its environment.
+"""
+
+import ctypes
+import json
+import os
+import signal
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import xllamacpp
+
+from sestet.engines.llamacpp.gguf import GgufError, GgufFacts, read_facts
+from sestet.engines.llamacpp.process import Order
+
+WINDOW_MAX_DEFAULT = 32_768
+SLOTS_MAX_DEFAULT = 8
+# Tokens read in one step: between steps the server looks for cancelled requests and serves its other streams.
+PREFILL_STEP_TOKENS = 256
+HOST_CACHE_MIB = 1_024
+_PR_SET_PDEATHSIG = 1
+
+
+def main() -> None:
+    order = Order(**json.loads(sys.stdin.readline()))
+    _die_with_parent(order.parent_pid)
+    # llama.cpp may print; our one line must stay alone on standard output.
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    try:
+        facts = read_facts(Path(order.model))
+        if not facts.chat_template:
+            raise GgufError("the file has no chat template, so it is not a model for conversations")
+        window, slots = _sizes(order, facts)
+        server = xllamacpp.Server(_parameters(order, window, slots))
+    except (OSError, GgufError, RuntimeError) as error:
+        print(json.dumps({"error": _reason(error)}), file=answers, flush=True)
+        sys.exit(1)
+    os.chmod(order.socket, 0o600)
+    print(json.dumps({"facts": asdict(facts), "window": window, "slots": slots}), file=answers, flush=True)
+    # The server runs in threads of its own; this one waits for the parent to close the pipe.
+    sys.stdin.read()
+    del server
+    os._exit(0)
+
+
+def _die_with_parent(parent_pid: int) -> None:
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent_pid:
+        os._exit(1)
+
+
+def _sizes(order: Order, facts: GgufFacts) -> tuple[int, int]:
+    """Window and slots; where not asked for, as many slots as keep the KV cache in a quarter of the memory."""
+    window = min(order.window or WINDOW_MAX_DEFAULT, facts.train_window)
+    if order.slots:
+        return window, order.slots
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    affordable = memory // 4 // max(1, facts.kv_bytes_per_token * window)
+    return window, max(1, min(SLOTS_MAX_DEFAULT, affordable))
+
+
+def _parameters(order: Order, window: int, slots: int) -> Any:
+    parameters = xllamacpp.CommonParams()
+    parameters.model.path = order.model
+    parameters.hostnames = [order.socket]
+    parameters.api_keys = [order.secret]
+    parameters.n_parallel = slots
+    parameters.n_ctx = window * slots
+    parameters.kv_unified = False  # a fifth faster at eight streams than one shared window
+    parameters.fit_params = False
+    parameters.ctx_shift = False
+    parameters.n_batch = PREFILL_STEP_TOKENS
+    parameters.n_ubatch = PREFILL_STEP_TOKENS
+    parameters.cache_ram_mib = HOST_CACHE_MIB
+    parameters.n_threads_http = slots + 8  # a stream holds a thread; the rest tokenise and answer probes
+    parameters.ui = False
+    parameters.endpoint_slots = False
+    parameters.offline = True
+    parameters.verbosity = 1
+    if order.threads:
+        parameters.cpuparams.n_threads = order.threads
+        parameters.cpuparams_batch.n_threads = order.threads
+    return parameters
+
+
+def _reason(error: Exception) -> str:
+    match error:
+        case OSError():
+            return error.strerror or "it cannot be read"
+        case GgufError():
+            return str(error)
+        case _:
+            return "llama.cpp could not load it"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,235 @@
+"""The port on llama.cpp: token ids in, deltas out, over the child's private socket.
+
+Only the fields written here ever reach the child, and only as numbers: a client's text arrives as token ids.
+The child is replaced when it dies or stops making progress; a reply it was giving ends with an error, and
+requests that had not begun wait for the next child.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
+
+import aiohttp
+import orjson
+
+from sestet.contract.deltas import Delta, Finished, Generation, Text, Weights
+from sestet.contract.errors import ApiError, invalid
+from sestet.engines.llamacpp.process import EngineLoadError, EngineProcess, LlamaCppSettings
+
+# A crash loop: this many deaths within this time, and clients are told to come back later instead of waiting.
+DEATHS_MAX = 5
+DEATHS_WITHIN_S = 60.0
+BACKOFF_MAX_S = 30.0
+PATIENCE_S = 15.0  # how long a request waits for a child that is being replaced
+PROBE_EVERY_S = 5.0
+PIECES_MAX = 10_000
+_CONNECT_TIMEOUT_S = 5.0
+_TOKENIZE_TIMEOUT_S = 120.0
+
+Report = Callable[[str, dict[str, object]], None]
+
+
+class LlamaCppEngine:
+    """Use `start` once, then the port of services/ports.py, then `stop`. `report` hears of deaths and restarts."""
+
+    def __init__(self, settings: LlamaCppSettings, report: Report) -> None:
+        self._settings = settings
+        self._report = report
+        self._child: EngineProcess | None = None
+        self._session: aiohttp.ClientSession | None = None
+        self._up = asyncio.Event()
+        self._deaths: list[float] = []
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def start(self) -> None:
+        """Loads the weights; `EngineLoadError` if they cannot be served."""
+        await self._bring_up()
+        self._tasks = [asyncio.create_task(self._supervise()), asyncio.create_task(self._probe())]
+
+    async def stop(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._take_down()
+
+    @property
+    def weights(self) -> Weights:
+        return self._weights
+
+    @property
+    def slots(self) -> int:
+        return self._slots
+
+    @property
+    def ready(self) -> bool:
+        return self._up.is_set()
+
+    @property
+    def pid(self) -> int | None:
+        return self._child.pid if self._child else None
+
+    async def encode(self, pieces: Sequence[str]) -> tuple[int, ...]:
+        distinct = dict.fromkeys(pieces)
+        if len(distinct) > PIECES_MAX:
+            raise invalid(f"the text spells control tokens more than {PIECES_MAX} times", "messages")
+        first_adds_bos = not pieces[0].startswith(self.weights.bos_token or "\0")
+        tokens = {
+            piece: await self._tokenize(piece, add_special=first_adds_bos and position == 0)
+            for position, piece in enumerate(distinct)
+        }
+        return tuple(token for piece in pieces for token in tokens[piece])
+
+    async def generate(self, job: Generation) -> AsyncGenerator[Delta, None]:
+        body = {
+            "prompt": job.prompt,
+            "n_predict": job.max_tokens,
+            "temperature": job.sampling.temperature,
+            "top_p": job.sampling.top_p,
+            "top_k": job.sampling.top_k,
+            "min_p": 0.0,
+            "samplers": ["top_k", "top_p", "temperature"],
+            "stream": True,
+            "cache_prompt": True,
+            "return_progress": True,
+        }
+        async with self._translated(), await self._post("completion", orjson.dumps(body)) as answer:
+            buffer = b""
+            async for chunk in answer.content.iter_any():
+                *frames, buffer = (buffer + chunk).split(b"\n\n")
+                for frame in frames:
+                    delta = _delta(frame)
+                    if job.max_tokens == 0:
+                        # The child draws one token even when asked for none; the prompt is read, nothing is said.
+                        delta = Finished("length", 0) if isinstance(delta, Finished) else None
+                    if delta is not None:
+                        yield delta
+
+    async def _tokenize(self, text: str, *, add_special: bool) -> list[int]:
+        body = orjson.dumps({"content": text, "add_special": add_special, "parse_special": True})
+        timeout = aiohttp.ClientTimeout(total=_TOKENIZE_TIMEOUT_S)
+        async with self._translated(), await self._post("tokenize", body, timeout) as answer:
+            tokens: list[int] = orjson.loads(await answer.read())["tokens"]
+            return tokens
+
+    async def _post(
+        self, path: str, body: bytes, timeout: aiohttp.ClientTimeout | None = None
+    ) -> aiohttp.ClientResponse:
+        """The child's answer. A child that cannot even be reached has done nothing yet: the next one is asked."""
+        while True:
+            session = await self._ready_session()
+            try:
+                answer = await session.post(f"http://engine/{path}", data=body, timeout=timeout or session.timeout)
+            except aiohttp.ClientConnectorError:
+                self._kill()
+                continue
+            if answer.status != 200:
+                answer.close()
+                raise ApiError("api_error", f"the engine refused the request ({answer.status})")
+            return answer
+
+    async def _ready_session(self) -> aiohttp.ClientSession:
+        if not self._up.is_set():
+            if len(self._deaths) >= DEATHS_MAX:
+                raise ApiError(
+                    "overloaded_error",
+                    "the model is unavailable; it keeps failing",
+                    retry_after_s=BACKOFF_MAX_S,
+                )
+            try:
+                async with asyncio.timeout(PATIENCE_S):
+                    await self._up.wait()
+            except TimeoutError:
+                raise ApiError("overloaded_error", "the model is being restarted", retry_after_s=PATIENCE_S) from None
+        assert self._session is not None
+        return self._session
+
+    @asynccontextmanager
+    async def _translated(self) -> AsyncIterator[None]:
+        """Around every use of the link, iteration included: foreign errors become the contract's."""
+        try:
+            yield
+        except aiohttp.SocketTimeoutError:
+            self._report("engine_stalled", {"stall_timeout_s": self._settings.stall_timeout_s})
+            self._kill()
+            raise ApiError("api_error", "the engine made no progress and was restarted") from None
+        except (aiohttp.ClientError, TimeoutError, orjson.JSONDecodeError) as error:
+            self._report("engine_link_failed", {"error": type(error).__name__})
+            raise ApiError("api_error", "the engine stopped while it was answering") from None
+
+    async def _bring_up(self) -> None:
+        child = await EngineProcess.start(self._settings)
+        self._child = child
+        self._weights = child.weights
+        self._slots = child.slots
+        self._session = aiohttp.ClientSession(
+            # A connection for each request: closing it is how a request is cancelled, and only that request.
+            connector=aiohttp.UnixConnector(child.socket, force_close=True, limit=0),
+            headers={"Authorization": f"Bearer {child.secret}", "Content-Type": "application/json"},
+            timeout=aiohttp.ClientTimeout(
+                total=None, sock_connect=_CONNECT_TIMEOUT_S, sock_read=self._settings.stall_timeout_s
+            ),
+            trust_env=False,
+        )
+        self._up.set()
+
+    async def _take_down(self) -> None:
+        self._up.clear()
+        if self._session is not None:
+            await self._session.close()
+        if self._child is not None:
+            await self._child.kill()
+
+    def _kill(self) -> None:
+        """Only asks for the end; `_supervise` sees it come and cleans up."""
+        self._up.clear()
+        if self._child is not None:
+            self._child.signal_kill()
+
+    async def _supervise(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            assert self._child is not None
+            status = await self._child.exited()
+            await self._take_down()
+            while not self._up.is_set():
+                now = loop.time()
+                self._deaths = [at for at in self._deaths if now - at < DEATHS_WITHIN_S] + [now]
+                delay_s = _backoff_s(len(self._deaths))
+                self._report("engine_died", {"status": status, "restart_in_s": delay_s})
+                await asyncio.sleep(delay_s)
+                try:
+                    await self._bring_up()
+                    self._report("engine_restarted", {"pid": self.pid})
+                except EngineLoadError as error:
+                    self._report("engine_load_failed", {"error": str(error)})
+
+    async def _probe(self) -> None:
+        """An idle engine that hangs shows it by not answering; a busy one by a reply without progress."""
+        while True:
+            await asyncio.sleep(PROBE_EVERY_S)
+            if not self._up.is_set():
+                continue
+            assert self._session is not None
+            with suppress(ApiError):
+                async with self._translated(), self._session.get("http://engine/health"):
+                    pass
+
+
+def _backoff_s(deaths: int) -> float:
+    """The first two restarts are at once; then twice as long each time."""
+    return 0.0 if deaths <= 2 else min(BACKOFF_MAX_S, 0.5 * 2.0 ** (deaths - 2))
+
+
+def _delta(frame: bytes) -> Delta | None:
+    """The fact in one server-sent event of the child, if it tells one."""
+    if not frame.startswith(b"data: "):
+        if frame.startswith(b"error: "):
+            raise ApiError("api_error", "the engine failed")
+        return None
+    data = orjson.loads(frame[6:])
+    if data.get("stop"):
+        return Finished("end" if data["stop_type"] == "eos" else "length", data["tokens_predicted"])
+    if not data.get("content"):  # progress through the prompt
+        return None
+    # The child writes U+FFFD for bytes that are no UTF-8; the model did not say that.
+    return Text(data["content"].replace("\ufffd", ""), data["tokens_predicted"])

@@ -1,0 +1,179 @@
+"""The scripted engine: says what a script tells it, at the pace and with the faults the script asks for.
+
+Deterministic and shipped: tests, benchmarks and people who build clients use it. One token is one character of
+the prompt, so counts can be checked by hand and every prompt it was sent can be read back.
+"""
+
+import asyncio
+import tomllib
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from sestet.contract.deltas import Delta, Finished, Generation, Text, Weights
+from sestet.contract.errors import ApiError
+
+Then = Literal["end", "hang", "crash", "error", "stop_short"]
+
+CHAT_TEMPLATE = (
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n"
+    "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+class ScriptedReply(BaseModel):
+    """One reply, taken when the prompt contains `when`. Each string of `say` is one token.
+
+    `then` is what follows the last token: a normal `end`, a `hang` without progress, a `crash` of the engine
+    (every open reply fails and it is away for `restart_s`), an `error`, or `stop_short`: silence without an end.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    when: str = ""
+    say: list[str] = Field(default_factory=list)
+    repeat: int = Field(default=1, ge=0)
+    delay_s: float = Field(default=0.0, ge=0)
+    tokens_per_s: float | None = Field(default=None, gt=0)
+    then: Then = "end"
+
+
+DEFAULT_REPLY = ScriptedReply(say=["This", " is", " the", " scripted", " engine", "."])
+
+
+class Script(BaseModel):
+    """Replies in order of precedence; the first whose `when` occurs in the prompt is said."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    window: int = Field(default=200_000, ge=2)
+    slots: int = Field(default=256, ge=1)
+    restart_s: float = Field(default=0.2, ge=0)
+    stall_timeout_s: float = Field(default=30.0, gt=0)
+    reply: list[ScriptedReply] = Field(default_factory=lambda: [DEFAULT_REPLY])
+
+
+class ScriptError(ValueError):
+    """The script file cannot be used; the text names the field."""
+
+
+def read_script(path: Path) -> Script:
+    """The script in a TOML file."""
+    try:
+        return Script.model_validate(tomllib.loads(path.read_text("utf-8")))
+    except OSError as error:
+        raise ScriptError(f"{path}: {error.strerror}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise ScriptError(f"{path}: {error}") from error
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        raise ScriptError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+
+
+@dataclass(slots=True)
+class Record:
+    """What the engine was sent, and how it went: `said` tokens, and whether the caller `closed` it early."""
+
+    job: Generation
+    prompt: str
+    said: int = 0
+    closed: bool = False
+
+
+@dataclass(slots=True)
+class ScriptedEngine:
+    """An engine of the port in services/ports.py. `records` grows with every generation unless `record` is off."""
+
+    script: Script = field(default_factory=Script)
+    record: bool = True
+    records: list[Record] = field(default_factory=list)
+    running: int = 0
+    _down_until: float = 0.0
+    _crashes: int = 0
+
+    @property
+    def weights(self) -> Weights:
+        return Weights(
+            window=self.script.window,
+            chat_template=CHAT_TEMPLATE,
+            bos_token="<|im_start|>",  # noqa: S106 - a token of the vocabulary, not of anybody's session
+            eos_token="<|im_end|>",  # noqa: S106 - as above
+            special_tokens=("<|im_start|>", "<|im_end|>"),
+        )
+
+    @property
+    def slots(self) -> int:
+        return self.script.slots
+
+    @property
+    def ready(self) -> bool:
+        return asyncio.get_running_loop().time() >= self._down_until
+
+    async def encode(self, pieces: Sequence[str]) -> tuple[int, ...]:
+        return tuple(map(ord, "".join(pieces)))
+
+    async def generate(self, job: Generation) -> AsyncGenerator[Delta, None]:
+        if not self.ready:
+            raise ApiError("overloaded_error", "the engine is restarting", retry_after_s=self.script.restart_s)
+        record = Record(job, "".join(map(chr, job.prompt)))
+        if self.record:
+            self.records.append(record)
+        self.running += 1
+        crashes_before = self._crashes
+        try:
+            async with aclosing(self._play(self._reply_to(record.prompt), job, record)) as deltas:
+                async for delta in deltas:
+                    if self._crashes != crashes_before:
+                        raise _died()
+                    yield delta
+        except (GeneratorExit, asyncio.CancelledError):
+            record.closed = True
+            raise
+        finally:
+            self.running -= 1
+
+    async def _play(self, reply: ScriptedReply, job: Generation, record: Record) -> AsyncGenerator[Delta, None]:
+        pause_s = 1 / reply.tokens_per_s if reply.tokens_per_s else 0.0
+        if reply.delay_s:
+            await asyncio.sleep(reply.delay_s)
+        due = asyncio.get_running_loop().time()
+        for _ in range(reply.repeat):
+            for token in reply.say:
+                if record.said == job.max_tokens:
+                    break
+                # Even without a pace every token lets others run, as a real engine's tokens do.
+                due += pause_s
+                await asyncio.sleep(due - asyncio.get_running_loop().time() if pause_s else 0)
+                record.said += 1
+                yield Text(token, record.said)
+        if record.said == job.max_tokens:
+            yield Finished("length", record.said)
+            return
+        await self._then(reply.then)
+        if reply.then == "end":
+            yield Finished("end", record.said)
+
+    async def _then(self, then: Then) -> None:
+        match then:
+            case "hang":
+                await asyncio.sleep(self.script.stall_timeout_s)
+                raise ApiError("api_error", "the engine made no progress and was restarted")
+            case "crash":
+                self._crashes += 1
+                self._down_until = asyncio.get_running_loop().time() + self.script.restart_s
+                raise _died()
+            case "error":
+                raise ApiError("api_error", "the engine failed")
+            case "end" | "stop_short":
+                pass
+
+    def _reply_to(self, prompt: str) -> ScriptedReply:
+        return next((reply for reply in self.script.reply if reply.when in prompt), DEFAULT_REPLY)
+
+
+def _died() -> ApiError:
+    return ApiError("api_error", "the engine stopped while it was answering")

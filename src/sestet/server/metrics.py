@@ -1,0 +1,99 @@
+"""What Prometheus may read, and the books that every reply is settled in. No label comes from a client's text."""
+
+from collections.abc import Callable, Mapping
+
+import structlog
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from sestet.services.ports import Settlement
+from sestet.services.served import Served
+
+CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
+
+_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
+
+
+class Metrics:
+    """One server's metrics; also the `Books` of services/ports.py until there is a ledger."""
+
+    def __init__(self) -> None:
+        self._registry = CollectorRegistry()
+        self._log = structlog.get_logger("sestet")
+        self._requests = Counter(
+            "sestet_http_requests", "HTTP requests answered", ("route", "status"), registry=self._registry
+        )
+        self._replies = Counter(
+            "sestet_replies",
+            "Replies, by how they ended",
+            ("model", "ending", "stop_reason"),
+            registry=self._registry,
+        )
+        self._tokens = Counter("sestet_tokens", "Tokens, by kind", ("model", "kind"), registry=self._registry)
+        self._first_token = Histogram(
+            "sestet_time_to_first_token_seconds",
+            "From admission to the engine's first token",
+            ("model",),
+            buckets=_SECONDS,
+            registry=self._registry,
+        )
+        self._duration = Histogram(
+            "sestet_reply_seconds",
+            "From admission to the end of the reply",
+            ("model",),
+            buckets=_SECONDS,
+            registry=self._registry,
+        )
+        self._engine_events = Counter(
+            "sestet_engine_events",
+            "Deaths, stalls and restarts of engines",
+            ("event",),
+            registry=self._registry,
+        )
+
+    def watch(self, served: Mapping[str, Served]) -> None:
+        """Gauges that are read off the engines when somebody asks."""
+        running = Gauge("sestet_slots_running", "Replies running", ("weights",), registry=self._registry)
+        waiting = Gauge("sestet_queue_waiting", "Requests waiting", ("weights",), registry=self._registry)
+        ready = Gauge("sestet_engine_ready", "1 while the engine answers", ("weights",), registry=self._registry)
+        for weights_id, one in served.items():
+            running.labels(weights_id).set_function(_read(lambda one=one: one.admission.running))  # type: ignore[misc]
+            waiting.labels(weights_id).set_function(_read(lambda one=one: one.admission.waiting))  # type: ignore[misc]
+            ready.labels(weights_id).set_function(_read(lambda one=one: one.engine.ready))  # type: ignore[misc]
+
+    def settle(self, settlement: Settlement) -> None:
+        model = settlement.model
+        self._replies.labels(model, settlement.ending, settlement.stop_reason or "none").inc()
+        self._tokens.labels(model, "input").inc(settlement.usage.input_tokens)
+        self._tokens.labels(model, "output").inc(settlement.usage.output_tokens)
+        self._duration.labels(model).observe(settlement.duration_s)
+        if settlement.first_token_s is not None:
+            self._first_token.labels(model).observe(settlement.first_token_s)
+        self._log.info(
+            "reply",
+            request_id=settlement.request_id,
+            key_id=settlement.key_id,
+            model=model,
+            weights=settlement.weights_id,
+            ending=settlement.ending,
+            stop_reason=settlement.stop_reason,
+            error=settlement.error,
+            input_tokens=settlement.usage.input_tokens,
+            output_tokens=settlement.usage.output_tokens,
+            first_token_ms=None if settlement.first_token_s is None else round(settlement.first_token_s * 1e3, 1),
+            duration_ms=round(settlement.duration_s * 1e3, 1),
+        )
+
+    def request(self, route: str, status: int) -> None:
+        self._requests.labels(route, str(status)).inc()
+
+    def engine_event(self, event: str, facts: Mapping[str, object]) -> None:
+        """The report of an engine: counted, and told to the operator."""
+        self._engine_events.labels(event).inc()
+        self._log.warning(event, **facts)
+
+    def exposition(self) -> bytes:
+        return generate_latest(self._registry)
+
+
+def _read(value: Callable[[], float]) -> Callable[[], float]:
+    return lambda: float(value())

@@ -1,0 +1,254 @@
+"""The OpenAPI document, from the request types themselves."""
+
+from typing import Any
+
+import orjson
+from pydantic.json_schema import models_json_schema
+
+from sestet import __version__
+from sestet.contract.requests import CountTokensRequest, MessagesRequest
+
+_REF = "#/components/schemas/{model}"
+
+
+def openapi_document() -> bytes:
+    _, definitions = models_json_schema(
+        [(MessagesRequest, "validation"), (CountTokensRequest, "validation")], ref_template=_REF
+    )
+    document: dict[str, Any] = {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Sestet",
+            "version": __version__,
+            "description": "The Claude Messages API for models you run yourself.",
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        },
+        "servers": [{"url": "/"}],
+        "security": [{"x-api-key": []}, {"bearer": []}, {}],
+        "paths": _paths(),
+        "components": {
+            "schemas": {**definitions["$defs"], **_SCHEMAS},
+            "securitySchemes": {
+                "x-api-key": {"type": "apiKey", "in": "header", "name": "x-api-key"},
+                "bearer": {"type": "http", "scheme": "bearer"},
+            },
+            "parameters": _PARAMETERS,
+            "responses": {
+                "Error": {
+                    "description": "Any failure; its status is the kind's (see the manual)",
+                    "content": _json({"$ref": _REF.format(model="Error")}),
+                }
+            },
+        },
+    }
+    return orjson.dumps(document)
+
+
+def _paths() -> dict[str, Any]:
+    versioned = [
+        {"$ref": "#/components/parameters/anthropic-version"},
+        {"$ref": "#/components/parameters/anthropic-beta"},
+    ]
+    return {
+        "/v1/messages": {
+            "post": {
+                "operationId": "createMessage",
+                "summary": "One reply, whole or streamed",
+                "parameters": versioned,
+                "requestBody": {
+                    "required": True,
+                    "content": _json({"$ref": _REF.format(model="MessagesRequest")}),
+                },
+                "responses": {
+                    "200": {
+                        "description": "The message; with `stream` its events",
+                        "content": {
+                            **_json({"$ref": _REF.format(model="Message")}),
+                            "text/event-stream": {"schema": {"type": "string"}},
+                        },
+                    },
+                    "default": _ERROR,
+                },
+            }
+        },
+        "/v1/messages/count_tokens": {
+            "post": {
+                "operationId": "countTokens",
+                "summary": "The input tokens a request would have",
+                "parameters": versioned,
+                "requestBody": {
+                    "required": True,
+                    "content": _json({"$ref": _REF.format(model="CountTokensRequest")}),
+                },
+                "responses": {
+                    "200": {
+                        "description": "The count",
+                        "content": _json({"$ref": _REF.format(model="TokenCount")}),
+                    },
+                    "default": _ERROR,
+                },
+            }
+        },
+        "/v1/models": {
+            "get": {
+                "operationId": "listModels",
+                "summary": "Every model and alias, newest first",
+                "parameters": [
+                    _query("limit", {"type": "integer", "minimum": 1, "maximum": 1000, "default": 20}),
+                    _query("after_id", {"type": "string"}),
+                    _query("before_id", {"type": "string"}),
+                    _query(
+                        "lifecycle[]",
+                        {"type": "array", "items": {"enum": ["active", "deprecated", "retired"]}},
+                    ),
+                ],
+                "responses": {
+                    "200": {
+                        "description": "A page",
+                        "content": _json({"$ref": _REF.format(model="ModelPage")}),
+                    },
+                    "default": _ERROR,
+                },
+            }
+        },
+        "/v1/models/{model_id}": {
+            "get": {
+                "operationId": "getModel",
+                "summary": "One model; aliases and platform ids resolve to their snapshot",
+                "parameters": [{"name": "model_id", "in": "path", "required": True, "schema": {"type": "string"}}],
+                "responses": {
+                    "200": {
+                        "description": "The model",
+                        "content": _json({"$ref": _REF.format(model="Model")}),
+                    },
+                    "default": _ERROR,
+                },
+            }
+        },
+        "/healthz": _operation("healthz", "The process answers", public=True),
+        "/readyz": _operation("readyz", "A request sent now would be answered", public=True),
+        "/metrics": _operation("metrics", "Prometheus text"),
+    }
+
+
+def _json(schema: dict[str, Any]) -> dict[str, Any]:
+    return {"application/json": {"schema": schema}}
+
+
+def _query(name: str, schema: dict[str, Any]) -> dict[str, Any]:
+    return {"name": name, "in": "query", "required": False, "schema": schema}
+
+
+def _operation(name: str, summary: str, *, public: bool = False) -> dict[str, Any]:
+    operation: dict[str, Any] = {
+        "operationId": name,
+        "summary": summary,
+        "responses": {"200": {"description": summary}, "default": _ERROR},
+    }
+    if public:
+        operation["security"] = []
+    return {"get": operation}
+
+
+_ERROR = {"$ref": "#/components/responses/Error"}
+
+_PARAMETERS = {
+    "anthropic-version": {
+        "name": "anthropic-version",
+        "in": "header",
+        "required": False,
+        "schema": {"enum": ["2023-06-01", "2026-10-21"]},
+    },
+    "anthropic-beta": {
+        "name": "anthropic-beta",
+        "in": "header",
+        "required": False,
+        "schema": {"type": "string"},
+    },
+}
+
+_COUNT = {"type": "integer", "minimum": 0}
+
+_SCHEMAS: dict[str, Any] = {
+    "Message": {
+        "type": "object",
+        "required": ["id", "type", "role", "model", "content", "stop_reason", "stop_sequence", "usage"],
+        "properties": {
+            "id": {"type": "string"},
+            "type": {"const": "message"},
+            "role": {"const": "assistant"},
+            "model": {"type": "string", "description": "The snapshot that answered"},
+            "content": {
+                "type": "array",
+                "items": {
+                    "type": "object",
+                    "required": ["type", "text"],
+                    "properties": {"type": {"const": "text"}, "text": {"type": "string"}},
+                },
+            },
+            "stop_reason": {"enum": ["end_turn", "max_tokens", "stop_sequence", "model_context_window_exceeded"]},
+            "stop_sequence": {"type": ["string", "null"]},
+            "usage": {"$ref": _REF.format(model="Usage")},
+        },
+    },
+    "Usage": {
+        "type": "object",
+        "required": ["input_tokens", "output_tokens"],
+        "properties": {
+            "input_tokens": _COUNT,
+            "output_tokens": _COUNT,
+            "cache_creation_input_tokens": _COUNT,
+            "cache_read_input_tokens": _COUNT,
+            "service_tier": {"const": "standard"},
+        },
+    },
+    "TokenCount": {"type": "object", "required": ["input_tokens"], "properties": {"input_tokens": _COUNT}},
+    "Model": {
+        "type": "object",
+        "required": [
+            "type",
+            "id",
+            "display_name",
+            "created_at",
+            "lifecycle",
+            "max_input_tokens",
+            "max_tokens",
+        ],
+        "properties": {
+            "type": {"const": "model"},
+            "id": {"type": "string"},
+            "display_name": {"type": "string"},
+            "created_at": {"type": "string", "format": "date-time"},
+            "lifecycle": {"enum": ["active", "deprecated", "retired"]},
+            "line": {"type": ["string", "null"]},
+            "max_input_tokens": _COUNT,
+            "max_tokens": _COUNT,
+            "capabilities": {"type": "object"},
+            "served_by": {"type": "string", "description": "The weights that answer"},
+            "alias_of": {"type": ["string", "null"], "description": "The snapshot an alias points to"},
+        },
+    },
+    "ModelPage": {
+        "type": "object",
+        "required": ["data", "has_more", "first_id", "last_id"],
+        "properties": {
+            "data": {"type": "array", "items": {"$ref": _REF.format(model="Model")}},
+            "has_more": {"type": "boolean"},
+            "first_id": {"type": ["string", "null"]},
+            "last_id": {"type": ["string", "null"]},
+        },
+    },
+    "Error": {
+        "type": "object",
+        "required": ["type", "error", "request_id"],
+        "properties": {
+            "type": {"const": "error"},
+            "error": {
+                "type": "object",
+                "required": ["type", "message"],
+                "properties": {"type": {"type": "string"}, "message": {"type": "string"}},
+            },
+            "request_id": {"type": "string"},
+        },
+    },
+}

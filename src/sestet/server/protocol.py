@@ -1,0 +1,103 @@
+"""What uvicorn's HTTP protocol leaves open: slow and huge headers, slow bodies, errors in our own shape.
+
+Limits are per connection and enforced before any of our code runs (RELIABILITY.md T19, T20, finding 4).
+"""
+
+import asyncio
+from typing import Final
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from sestet.contract.errors import ApiError
+from sestet.dialects.anthropic import encode_error
+from sestet.server import ids
+
+HEADER_BYTES_MAX: Final = 64 * 1024
+HEADER_TIMEOUT_S: Final = 10.0
+BODY_TIMEOUT_S: Final = 30.0
+BODY_BYTES_PER_S_MIN: Final = 64 * 1024  # a body that keeps this pace gets more time
+
+ABORT: Final = "sestet.abort"  # in the scope's state: cuts the connection without waiting for its reader
+
+
+class GuardedProtocol(HttpToolsProtocol):
+    """uvicorn's httptools protocol, with a deadline and a size for what a client sends."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)  # type: ignore[arg-type]
+        self._in_headers = True
+        self._received = 0
+        self._timer: asyncio.TimerHandle | None = self.loop.call_later(HEADER_TIMEOUT_S, self._headers_late)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_timer()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        self._received += len(data)
+        if self._timer is None:  # the first bytes of the next request on this connection
+            self._timer = self.loop.call_later(HEADER_TIMEOUT_S, self._headers_late)
+        super().data_received(data)
+        if self._in_headers and self._received > HEADER_BYTES_MAX:
+            self._refuse(431, f"the headers are larger than {HEADER_BYTES_MAX} bytes")
+
+    def on_message_begin(self) -> None:
+        self._in_headers = True
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        self._in_headers = False
+        self._received = 0
+        self._stop_timer()
+        self._body_since = self.loop.time()
+        self._timer = self.loop.call_later(BODY_TIMEOUT_S, self._body_late)
+        self.scope["state"][ABORT] = self.transport.abort
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        self._received = 0
+        self._stop_timer()
+        super().on_message_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        self._refuse(400, "the request is not valid HTTP")
+
+    def _headers_late(self) -> None:
+        self._timer = None
+        if self._received:
+            self._refuse(408, f"the headers took longer than {HEADER_TIMEOUT_S:g} s")
+        else:
+            self.transport.close()
+
+    def _body_late(self) -> None:
+        allowed_s = BODY_TIMEOUT_S + self._received / BODY_BYTES_PER_S_MIN
+        remaining_s = self._body_since + allowed_s - self.loop.time()
+        if remaining_s > 0:
+            self._timer = self.loop.call_later(remaining_s, self._body_late)
+            return
+        self._timer = None
+        if self.cycle.response_started:
+            self.transport.close()
+        else:
+            self._refuse(408, "the request body came too slowly")
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _refuse(self, status: int, message: str) -> None:
+        """An answer from below the application; the connection ends with it."""
+        if self.transport.is_closing():
+            return
+        request_id = ids.request_id()
+        content = encode_error(ApiError("invalid_request_error", message, status=status), request_id)
+        self.transport.write(
+            b"HTTP/1.1 %d %b\r\ncontent-type: application/json\r\ncontent-length: %d\r\n"
+            b"request-id: %b\r\nconnection: close\r\n\r\n%b"
+            % (status, _PHRASES[status], len(content), request_id.encode(), content)
+        )
+        self.transport.close()
+
+
+_PHRASES: Final = {400: b"Bad Request", 408: b"Request Timeout", 431: b"Request Header Fields Too Large"}

@@ -1,0 +1,155 @@
+"""The routes of the Anthropic dialect: decode, call the service, encode. Nothing else happens here."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Mapping
+from functools import partial
+from typing import TypeVar
+from urllib.parse import parse_qsl
+
+from starlette.types import Receive, Scope, Send
+
+from sestet.contract.errors import invalid
+from sestet.contract.events import Event
+from sestet.dialects import anthropic
+from sestet.server import ids
+from sestet.server.body import read_body
+from sestet.server.exchange import Exchange, Heart, SseStream, write_events
+from sestet.server.gate import CONTEXT, RequestContext, send_json
+from sestet.server.lifecycle import Lifecycle
+from sestet.server.protocol import ABORT
+from sestet.services.messages import Call, Messages, Reply
+from sestet.services.models import Models, PageQuery
+from sestet.turn.fold import fold
+
+_LARGE_BODY_BYTES = 256 * 1024  # read in a thread, so that other requests are answered meanwhile
+
+_T = TypeVar("_T")
+_LIFECYCLES = {"active": "active", "deprecated": "deprecated", "retired": "retired"}
+
+
+class Endpoints:
+    """What the routes share."""
+
+    def __init__(self, messages: Messages, models: Models, lifecycle: Lifecycle, heart: Heart) -> None:
+        self._messages = messages
+        self._models = models
+        self._lifecycle = lifecycle
+        self._heart = heart
+
+    async def create_message(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """POST /v1/messages"""
+        context: RequestContext = scope["state"][CONTEXT]
+        self._lifecycle.refuse_if_draining()
+        call = _call(context)
+        with self._lifecycle.exchange() as exchange:
+            request = await _decode(anthropic.decode_messages, await read_body(receive, context.headers))
+            async with exchange.watching(receive):
+                reply = await self._messages.reply(request, call)
+                headers = _served_by(reply)
+                if request.stream:
+                    await self._stream(scope, send, exchange, reply.events, headers)
+                else:
+                    message = fold([event async for event in reply.events])
+                    exchange.done()
+                    await send_json(send, anthropic.encode_message(message), headers=headers)
+
+    async def count_tokens(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """POST /v1/messages/count_tokens"""
+        context: RequestContext = scope["state"][CONTEXT]
+        self._lifecycle.refuse_if_draining()
+        call = _call(context)
+        request = await _decode(anthropic.decode_count_tokens, await read_body(receive, context.headers))
+        await send_json(send, anthropic.encode_token_count(await self._messages.count_tokens(request, call)))
+
+    async def list_models(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """GET /v1/models"""
+        page = self._models.page(_page_query(scope["query_string"]))
+        await send_json(send, anthropic.encode_models(page.data, page.has_more))
+
+    async def get_model(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """GET /v1/models/{model_id}"""
+        await send_json(send, anthropic.encode_model(self._models.find(scope["path_params"]["model_id"])))
+
+    async def _stream(
+        self,
+        scope: Scope,
+        send: Send,
+        exchange: Exchange,
+        events: AsyncGenerator[Event, None],
+        headers: list[tuple[bytes, bytes]],
+    ) -> None:
+        context: RequestContext = scope["state"][CONTEXT]
+        stream = SseStream(send, [*_STREAM_HEADERS, *headers], anthropic.PING)
+
+        def cut_off() -> None:
+            abort: Callable[[], None] | None = scope["state"].get(ABORT)
+            if abort is not None:
+                abort()  # what is buffered for a reader that does not read would stay for ever
+
+        self._heart.add(stream, cut_off)
+        try:
+            encode = partial(anthropic.encode_event, request_id=context.request_id)
+            await write_events(stream, events, encode, exchange.done)
+        finally:
+            self._heart.remove(stream)
+
+
+_STREAM_HEADERS = [
+    (b"content-type", anthropic.STREAM_CONTENT_TYPE),
+    (b"cache-control", b"no-cache"),
+    (b"x-accel-buffering", b"no"),  # nginx would hold the tokens back
+]
+
+
+def _call(context: RequestContext) -> Call:
+    return Call(
+        request_id=context.request_id,
+        message_id=ids.message_id(),
+        key_id=context.caller.key_id,
+        version=anthropic.decode_version(context.headers),
+        betas=anthropic.decode_betas(context.headers),
+    )
+
+
+async def _decode(decode: Callable[[bytes], _T], body: bytes) -> _T:
+    return await asyncio.to_thread(decode, body) if len(body) > _LARGE_BODY_BYTES else decode(body)
+
+
+def _served_by(reply: Reply) -> list[tuple[bytes, bytes]]:
+    """A stand-in says what answered."""
+    return [(b"sestet-served-by", reply.route.weights_id.encode())] if reply.route.stand_in else []
+
+
+def _page_query(query_string: bytes) -> PageQuery:
+    """`limit`, `after_id`, `before_id`, `lifecycle[]`; `beta` is what old clients add and means nothing."""
+    given: dict[str, list[str]] = {}
+    for name, value in parse_qsl(query_string.decode("latin-1"), keep_blank_values=True, max_num_fields=100):
+        given.setdefault(name, []).append(value)
+    unknown = given.keys() - {"limit", "after_id", "before_id", "lifecycle[]", "lifecycle", "beta"}
+    if unknown:
+        raise invalid("there is no such query parameter", min(unknown)[:80])
+    lifecycles = given.get("lifecycle[]", []) + given.get("lifecycle", [])
+    if not set(lifecycles) <= _LIFECYCLES.keys():
+        raise invalid(f"Input should be one of {', '.join(_LIFECYCLES)}", "lifecycle")
+    after_id, before_id = _single(given, "after_id"), _single(given, "before_id")
+    if after_id is not None and before_id is not None:
+        raise invalid("only one of after_id and before_id may be given", "before_id")
+    query = PageQuery(limit=_limit(_single(given, "limit")), after_id=after_id, before_id=before_id)
+    if not lifecycles:
+        return query
+    return PageQuery(query.limit, after_id, before_id, frozenset(_LIFECYCLES[name] for name in lifecycles))  # type: ignore[misc]
+
+
+def _single(given: Mapping[str, list[str]], name: str) -> str | None:
+    values = given.get(name, [])
+    if len(values) > 1:
+        raise invalid("this may be given once", name)
+    return values[0] if values else None
+
+
+def _limit(value: str | None) -> int:
+    if value is None:
+        return 20
+    if not (value.isascii() and value.isdigit() and len(value) <= 4 and 1 <= int(value) <= 1000):
+        raise invalid("Input should be a whole number from 1 to 1000", "limit")
+    return int(value)

@@ -1,0 +1,113 @@
+"""One turn, end to end: validate, render, count, admit, generate, assemble, settle. Read this file first."""
+
+import time
+from collections.abc import AsyncGenerator, Mapping, Set
+from contextlib import aclosing
+from dataclasses import dataclass
+
+from sestet.catalog.catalog import Catalog, Route
+from sestet.contract.deltas import Generation
+from sestet.contract.errors import ApiError, ErrorKind
+from sestet.contract.events import Event, StopReason, Usage
+from sestet.contract.requests import CountTokensRequest, MessagesRequest
+from sestet.contract.versions import ApiVersion
+from sestet.services.ports import Books, Ending, Settlement
+from sestet.services.served import Served
+from sestet.turn.assemble import Assembler
+from sestet.turn.render import fit, render
+from sestet.turn.validate import validate, validate_prompt
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """What a request carries beside its body."""
+
+    request_id: str
+    message_id: str
+    key_id: str
+    version: ApiVersion
+    betas: Set[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A request that passed every check that comes before the first byte. `events` may be iterated once."""
+
+    route: Route
+    input_tokens: int
+    events: AsyncGenerator[Event, None]
+
+
+class Messages:
+    def __init__(self, catalog: Catalog, served: Mapping[str, Served], books: Books) -> None:
+        self._catalog = catalog
+        self._served = served
+        self._books = books
+
+    async def reply(self, request: MessagesRequest, call: Call) -> Reply:
+        """Refuses what can be refused (`ApiError`), then hands out the stream; nothing runs until it is read."""
+        route, served = self._find(request.model)
+        valid = validate(request, served.rules(route.card, call.betas), call.version)
+        prompt = await served.engine.encode(render(valid.prompt, served.template))
+        room = fit(len(prompt), served.window(route.card, call.betas), valid.max_tokens)
+        job = Generation(call.request_id, prompt, room, valid.sampling)
+        length_reason: StopReason = "max_tokens" if room == valid.max_tokens else "model_context_window_exceeded"
+        assembler = Assembler(Usage(len(prompt)), valid.stop_sequences, length_reason)
+        return Reply(route, len(prompt), self._events(call, route, served, job, assembler))
+
+    async def count_tokens(self, request: CountTokensRequest, call: Call) -> int:
+        """What `input_tokens` of the same request would be: the same checks, the same renderer."""
+        route, served = self._find(request.model)
+        prompt = validate_prompt(request, served.rules(route.card, call.betas))
+        return len(await served.engine.encode(render(prompt, served.template)))
+
+    async def _events(
+        self, call: Call, route: Route, served: Served, job: Generation, assembler: Assembler
+    ) -> AsyncGenerator[Event, None]:
+        started = time.monotonic()
+        first_token_s: float | None = None
+        ending: Ending = "abandoned"
+        error_kind: ErrorKind | None = None
+        last: list[Event] = []
+        try:
+            async with served.admission:
+                yield assembler.start(call.message_id, route.card.id)
+                async with aclosing(served.engine.generate(job)) as deltas:
+                    async for delta in deltas:
+                        if first_token_s is None:
+                            first_token_s = time.monotonic() - started
+                        events = list(assembler.feed(delta))
+                        if assembler.finished:
+                            last = events
+                            break  # the engine is closed before the client reads the end
+                        for event in events:
+                            yield event
+            if not assembler.finished:
+                raise ApiError("api_error", "the engine stopped before the reply was finished")
+            ending = "finished"
+            for event in last:
+                yield event
+        except ApiError as error:
+            ending, error_kind = "failed", error.kind
+            raise
+        finally:
+            duration_s = time.monotonic() - started
+            served.admission.took(duration_s)
+            self._books.settle(
+                Settlement(
+                    request_id=call.request_id,
+                    key_id=call.key_id,
+                    model=route.card.id,
+                    weights_id=served.id,
+                    ending=ending,
+                    usage=assembler.usage,
+                    stop_reason=assembler.stop_reason,
+                    error=error_kind,
+                    first_token_s=first_token_s,
+                    duration_s=duration_s,
+                )
+            )
+
+    def _find(self, model: str) -> tuple[Route, Served]:
+        route = self._catalog.resolve(model)
+        return route, self._served[route.weights_id]

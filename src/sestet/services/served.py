@@ -1,0 +1,36 @@
+"""Loaded weights as the services use them: an engine, its template, and the queue in front of it."""
+
+from collections.abc import Set
+from dataclasses import dataclass
+
+from sestet.catalog.card import Card, Profile
+from sestet.services.admission import Admission
+from sestet.services.ports import Engine
+from sestet.turn.template import ChatTemplate
+from sestet.turn.validate import ModelRules
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """`id` is the snapshot id of the weights themselves, whatever card a client asked for."""
+
+    id: str
+    engine: Engine
+    template: ChatTemplate
+    profile: Profile
+    admission: Admission
+
+    def window(self, card: Card, betas: Set[str]) -> int:
+        """The smaller of card and weights, in tokens."""
+        return min(card.window(betas), self.engine.weights.window)
+
+    def rules(self, card: Card, betas: Set[str]) -> ModelRules:
+        """`max_tokens` may be as high as the card says: it is a bound, and where the window of the weights ends
+        first, the reply says so (decision 0005)."""
+        return ModelRules(
+            model=card.id,
+            max_output=card.output(betas),
+            prefill=card.prefill,
+            one_of_temperature_top_p=card.one_of_temperature_top_p,
+            default_sampling=self.profile.sampling,
+        )

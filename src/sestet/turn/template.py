@@ -1,0 +1,87 @@
+"""A family's chat template: messages to prompt text, without letting a client's text become control tokens.
+
+Templates come from strangers (they are inside the weights' file), so they run in minijinja with a bounded number
+of steps. A client's text may spell control tokens (`<|im_end|>`); such spellings are cut in two by a guard, a
+Unicode noncharacter that no text of the request holds, and the prompt is split at the guards before it is
+tokenised. So the template's own control tokens are the only ones, and ordinary text is tokenised as ever.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+
+from minijinja import Environment, TemplateError
+
+from sestet.contract.deltas import Weights
+from sestet.contract.errors import invalid
+
+FUEL = 20_000_000  # steps of one rendering; a hundred thousand short messages take about a quarter
+_NONCHARACTERS = tuple(map(chr, range(0xFDD0, 0xFDF0)))
+
+
+class TemplateRefused(ValueError):
+    """The template cannot render this conversation; the text is the template's own."""
+
+
+class ChatTemplate:
+    """The compiled template of one set of weights."""
+
+    def __init__(self, weights: Weights) -> None:
+        self._environment = Environment(
+            trim_blocks=True, lstrip_blocks=True, undefined_behavior="chainable", auto_escape_callback=_never
+        )
+        self._environment.fuel = FUEL
+        self._environment.add_global("raise_exception", _raise_exception)
+        self._environment.add_template("chat", weights.chat_template)
+        self._variables = {"bos_token": weights.bos_token, "eos_token": weights.eos_token}
+        spellings = sorted(filter(None, weights.special_tokens), key=len, reverse=True)
+        # The look-ahead takes one character at a time, so that overlapping spellings are all found.
+        self._special = re.compile(f"(?={'|'.join(map(re.escape, spellings))}).", re.DOTALL) if spellings else None
+        self.takes_late_system = self._takes_late_system()
+
+    def render(self, messages: Sequence[Mapping[str, str]], *, continue_last: bool) -> tuple[str, ...]:
+        """The prompt, cut into pieces that are to be tokenised apart from each other.
+
+        With `continue_last` the text ends inside the last message, otherwise where the assistant begins.
+        """
+        guard = _guard(messages)
+        guarded = [{**message, "content": self._cut_specials(message["content"], guard)} for message in messages]
+        if continue_last:
+            guarded[-1]["content"] += guard
+        text = self._run(guarded, add_generation_prompt=not continue_last)
+        if continue_last:
+            text = text[: text.rindex(guard)]
+        return tuple(filter(None, text.split(guard)))
+
+    def _cut_specials(self, text: str, guard: str) -> str:
+        return self._special.sub(rf"\g<0>{guard}", text) if self._special else text
+
+    def _run(self, messages: Sequence[Mapping[str, str]], *, add_generation_prompt: bool) -> str:
+        try:
+            return self._environment.render_template(
+                "chat", messages=messages, add_generation_prompt=add_generation_prompt, **self._variables
+            )
+        except (TemplateError, TemplateRefused) as error:
+            raise TemplateRefused(str(error).splitlines()[0]) from error
+
+    def _takes_late_system(self) -> bool:
+        """Some templates refuse or drop a system message that is not the first: ask once, at load."""
+        probe = [{"role": "user", "content": "u"}, {"role": "system", "content": "late-system-probe"}]
+        try:
+            return "late-system-probe" in self._run(probe, add_generation_prompt=True)
+        except TemplateRefused:
+            return False
+
+
+def _guard(messages: Sequence[Mapping[str, str]]) -> str:
+    for candidate in _NONCHARACTERS:
+        if not any(candidate in message["content"] for message in messages):
+            return candidate
+    raise invalid("the text holds all 32 Unicode noncharacters U+FDD0 to U+FDEF; leave one out", "messages")
+
+
+def _never(_name: str) -> bool:
+    return False
+
+
+def _raise_exception(message: str) -> None:
+    raise TemplateRefused(message)
