@@ -1,0 +1,41 @@
+"""Fixtures that every kind of test may use."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.running import RunningServer, start_server
+
+ServerFactory = Callable[..., RunningServer]
+
+
+@pytest.fixture
+def serve(tmp_path: Path) -> Iterator[ServerFactory]:
+    """Starts servers for one test: `serve(script=..., config=..., arguments=..., environment=...)`."""
+    started: list[RunningServer] = []
+
+    def start(**options: object) -> RunningServer:
+        server = start_server(tmp_path, **options)  # type: ignore[arg-type]
+        started.append(server)
+        return server
+
+    yield start
+    for server in started:
+        server.stop()
+
+
+@pytest.fixture(scope="session")
+def embedded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    """One server with the embedded model for the whole run, without keys. Do not harm it."""
+    server = start_server(tmp_path_factory.mktemp("embedded"), config="[engine]\nslots = 4\n")
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def scripted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    """One server with the scripted engine's default script for the whole run, without keys. Do not harm it."""
+    server = start_server(tmp_path_factory.mktemp("scripted"), script="")
+    yield server
+    server.stop()
