@@ -72,7 +72,7 @@ class WeightsSection(Section):
 
     path: Path = Field(description="a GGUF file")
     id: str | None = Field(default=None, description="its snapshot id; by default made from the file's name")
-    display_name: str | None = Field(default=None, description="its name; by default the one in the file")
+    display_name: str | None = Field(default=None, description="its name; by default the file's")
     aliases: tuple[str, ...] = Field(default=(), description="further names; `<id>-latest` always exists")
 
 

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 
 from sestet.contract.errors import ApiError
 
-KEY_PREFIX = "sk-sestet-"
-
 
 @dataclass(frozen=True, slots=True)
 class Caller:
@@ -67,8 +65,3 @@ def _credentials(headers: Mapping[bytes, list[bytes]]) -> Iterable[bytes]:
         scheme, _, token = value.strip().partition(b" ")
         # Any other scheme counts as a credential too: one that is not valid here.
         yield token.strip() if scheme.lower() == b"bearer" else value
-
-
-def new_key() -> str:
-    """A key with 192 random bits."""
-    return KEY_PREFIX + secrets.token_urlsafe(24)

@@ -5,19 +5,19 @@ retry; afterwards it is an `error` event and never looks like a normal end (WIRE
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
 from typing import Final
 
 from starlette.types import Receive, Send
 
 from sestet.contract.errors import ApiError
-from sestet.contract.events import BlockDelta, Event, Failed
+from sestet.contract.events import BlockDelta, Event
 
 BEAT_EVERY_S: Final = 1.0  # silence after which a stream is committed
 PING_AFTER_S: Final = 5.0  # further silence after which it says `ping`
 
-RawHeaders = Sequence[tuple[bytes, bytes]]
+RawHeaders = tuple[tuple[bytes, bytes], ...]
 
 
 class ClientGone(Exception):
@@ -35,15 +35,14 @@ class Exchange:
         self._interruptible = False
 
     def interrupt(self, cause: ApiError | ClientGone) -> None:
-        """Makes the body of `watching` raise this, now or when it begins; the first cause counts."""
+        """Makes the body of `watching` raise this, now or when it begins; the first cause counts.
+
+        Outside of that body nothing is interrupted: what is said there are the last bytes.
+        """
         if self._cause is None:
             self._cause = cause
             if self._interruptible:
                 self._task.cancel()
-
-    def done(self) -> None:
-        """Everything is said; only the last bytes are on their way, and nothing shall stop them."""
-        self._interruptible = False
 
     @asynccontextmanager
     async def watching(self, receive: Receive) -> AsyncIterator[None]:
@@ -79,8 +78,8 @@ class SseStream:
     """
 
     def __init__(self, send: Send, headers: RawHeaders, ping: bytes) -> None:
+        self.headers = headers
         self._send = send
-        self._headers = headers
         self._ping = ping
         self._held: list[bytes] = []
         self._writing_since: float | None = None
@@ -95,7 +94,7 @@ class SseStream:
         self._writing_since = self._loop.time()
         if not self.committed:
             self.committed = True
-            await self._send({"type": "http.response.start", "status": 200, "headers": self._headers})
+            await self._send({"type": "http.response.start", "status": 200, "headers": self.headers})
         if self._held:
             frame = b"".join((*self._held, frame))
             self._held.clear()
@@ -146,22 +145,12 @@ class Heart:
 
 
 async def write_events(
-    stream: SseStream,
-    events: AsyncGenerator[Event, None],
-    encode: Callable[[Event], bytes],
-    finish: Callable[[], None],
+    stream: SseStream, events: AsyncGenerator[Event, None], encode: Callable[[Event], bytes]
 ) -> None:
-    """The whole stream. An `ApiError` before anything was sent is the caller's to answer with a status."""
-    try:
-        async with aclosing(events):
-            async for event in events:
-                if isinstance(event, BlockDelta):
-                    await stream.write(encode(event))
-                else:
-                    stream.hold(encode(event))
-    except ApiError as error:
-        if not stream.committed:
-            raise
-        stream.hold(encode(Failed(error)))
-    finish()
-    await stream.write(b"", last=True)
+    """All of a reply but its last frames, which are held for the write that ends the response."""
+    async with aclosing(events):
+        async for event in events:
+            if isinstance(event, BlockDelta):
+                await stream.write(encode(event))
+            else:
+                stream.hold(encode(event))

@@ -69,7 +69,7 @@ class Gate:
             outgoing.status = outgoing.status or 499
         except Exception:
             self._log.exception("unexpected_error", request_id=context.request_id, route=context.route)
-            failure = ApiError("api_error", "an unexpected error occurred; the server's log has it by this id")
+            failure = unexpected()
         if failure is not None and outgoing.status is None:
             await send_error(outgoing, failure, context.request_id)
         status = outgoing.status or 500
@@ -123,6 +123,11 @@ class _Outgoing:
             self.status = message["status"]
             message = {**message, "headers": [*message.get("headers", ()), self._id]}
         await self._send(message)
+
+
+def unexpected() -> ApiError:
+    """What a client is told of a mistake of ours."""
+    return ApiError("api_error", "an unexpected error occurred; the server's log has it under this request id")
 
 
 async def send_error(send: Send, error: ApiError, request_id: str) -> None:

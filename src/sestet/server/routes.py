@@ -1,20 +1,22 @@
 """The routes of the Anthropic dialect: decode, call the service, encode. Nothing else happens here."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TypeVar
 from urllib.parse import parse_qsl
 
+import structlog
 from starlette.types import Receive, Scope, Send
 
-from sestet.contract.errors import invalid
-from sestet.contract.events import Event
+from sestet.contract.errors import ApiError, invalid
+from sestet.contract.events import Failed
+from sestet.contract.requests import MessagesRequest
 from sestet.dialects import anthropic
 from sestet.server import ids
 from sestet.server.body import read_body
-from sestet.server.exchange import Exchange, Heart, SseStream, write_events
-from sestet.server.gate import CONTEXT, RequestContext, send_json
+from sestet.server.exchange import ClientGone, Exchange, Heart, SseStream, write_events
+from sestet.server.gate import CONTEXT, RequestContext, send_json, unexpected
 from sestet.server.lifecycle import Lifecycle
 from sestet.server.protocol import ABORT
 from sestet.services.messages import Call, Messages, Reply
@@ -43,15 +45,10 @@ class Endpoints:
         call = _call(context)
         with self._lifecycle.exchange() as exchange:
             request = await _decode(anthropic.decode_messages, await read_body(receive, context.headers))
-            async with exchange.watching(receive):
-                reply = await self._messages.reply(request, call)
-                headers = _served_by(reply)
-                if request.stream:
-                    await self._stream(scope, send, exchange, reply.events, headers)
-                else:
-                    message = fold([event async for event in reply.events])
-                    exchange.done()
-                    await send_json(send, anthropic.encode_message(message), headers=headers)
+            if request.stream:
+                await self._stream(request, call, exchange, scope, receive, send)
+            else:
+                await self._whole(request, call, exchange, receive, send)
 
     async def count_tokens(self, scope: Scope, receive: Receive, send: Send) -> None:
         """POST /v1/messages/count_tokens"""
@@ -70,35 +67,51 @@ class Endpoints:
         """GET /v1/models/{model_id}"""
         await send_json(send, anthropic.encode_model(self._models.find(scope["path_params"]["model_id"])))
 
-    async def _stream(
-        self,
-        scope: Scope,
-        send: Send,
-        exchange: Exchange,
-        events: AsyncGenerator[Event, None],
-        headers: list[tuple[bytes, bytes]],
+    async def _whole(
+        self, request: MessagesRequest, call: Call, exchange: Exchange, receive: Receive, send: Send
     ) -> None:
-        context: RequestContext = scope["state"][CONTEXT]
-        stream = SseStream(send, [*_STREAM_HEADERS, *headers], anthropic.PING)
+        async with exchange.watching(receive):
+            reply = await self._messages.reply(request, call)
+            message = fold([event async for event in reply.events])
+        await send_json(send, anthropic.encode_message(message), headers=_served_by(reply))
 
-        def cut_off() -> None:
-            abort: Callable[[], None] | None = scope["state"].get(ABORT)
-            if abort is not None:
-                abort()  # what is buffered for a reader that does not read would stay for ever
-
-        self._heart.add(stream, cut_off)
+    async def _stream(
+        self, request: MessagesRequest, call: Call, exchange: Exchange, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        stream = SseStream(send, _STREAM_HEADERS, anthropic.PING)
+        encode = partial(anthropic.encode_event, request_id=call.request_id)
         try:
-            encode = partial(anthropic.encode_event, request_id=context.request_id)
-            await write_events(stream, events, encode, exchange.done)
+            async with exchange.watching(receive):
+                reply = await self._messages.reply(request, call)
+                stream.headers += _served_by(reply)
+                # What is buffered for a reader that does not read would stay for ever, so it is cut off hard.
+                self._heart.add(stream, scope["state"].get(ABORT, _nothing))
+                await write_events(stream, reply.events, encode)
+        except ApiError as error:
+            if not stream.committed:
+                raise
+            stream.hold(encode(Failed(error)))
+        except ClientGone:
+            raise
+        except Exception:
+            if not stream.committed:
+                raise
+            structlog.get_logger("sestet").exception("unexpected_error", request_id=call.request_id)
+            stream.hold(encode(Failed(unexpected())))
         finally:
             self._heart.remove(stream)
+        await stream.write(b"", last=True)
 
 
-_STREAM_HEADERS = [
+_STREAM_HEADERS = (
     (b"content-type", anthropic.STREAM_CONTENT_TYPE),
     (b"cache-control", b"no-cache"),
     (b"x-accel-buffering", b"no"),  # nginx would hold the tokens back
-]
+)
+
+
+def _nothing() -> None:
+    """Where there is no connection to cut."""
 
 
 def _call(context: RequestContext) -> Call:
@@ -115,9 +128,9 @@ async def _decode(decode: Callable[[bytes], _T], body: bytes) -> _T:
     return await asyncio.to_thread(decode, body) if len(body) > _LARGE_BODY_BYTES else decode(body)
 
 
-def _served_by(reply: Reply) -> list[tuple[bytes, bytes]]:
+def _served_by(reply: Reply) -> tuple[tuple[bytes, bytes], ...]:
     """A stand-in says what answered."""
-    return [(b"sestet-served-by", reply.route.weights_id.encode())] if reply.route.stand_in else []
+    return ((b"sestet-served-by", reply.route.weights_id.encode()),) if reply.route.stand_in else ()
 
 
 def _page_query(query_string: bytes) -> PageQuery:

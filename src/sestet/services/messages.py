@@ -1,5 +1,6 @@
 """One turn, end to end: validate, render, count, admit, generate, assemble, settle. Read this file first."""
 
+import asyncio
 import time
 from collections.abc import AsyncGenerator, Mapping, Set
 from contextlib import aclosing
@@ -15,7 +16,9 @@ from sestet.services.ports import Books, Ending, Settlement
 from sestet.services.served import Served
 from sestet.turn.assemble import Assembler
 from sestet.turn.render import fit, render
-from sestet.turn.validate import validate, validate_prompt
+from sestet.turn.validate import ValidPrompt, validate, validate_prompt
+
+_LARGE_PROMPT_CHARACTERS = 256 * 1024  # rendered in a thread, so that other replies go on meanwhile
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +51,7 @@ class Messages:
         """Refuses what can be refused (`ApiError`), then hands out the stream; nothing runs until it is read."""
         route, served = self._find(request.model)
         valid = validate(request, served.rules(route.card, call.betas), call.version)
-        prompt = await served.engine.encode(render(valid.prompt, served.template))
+        prompt = await self._tokens(valid.prompt, served)
         room = fit(len(prompt), served.window(route.card, call.betas), valid.max_tokens)
         job = Generation(call.request_id, prompt, room, valid.sampling)
         length_reason: StopReason = "max_tokens" if room == valid.max_tokens else "model_context_window_exceeded"
@@ -59,7 +62,7 @@ class Messages:
         """What `input_tokens` of the same request would be: the same checks, the same renderer."""
         route, served = self._find(request.model)
         prompt = validate_prompt(request, served.rules(route.card, call.betas))
-        return len(await served.engine.encode(render(prompt, served.template)))
+        return len(await self._tokens(prompt, served))
 
     async def _events(
         self, call: Call, route: Route, served: Served, job: Generation, assembler: Assembler
@@ -107,6 +110,13 @@ class Messages:
                     duration_s=duration_s,
                 )
             )
+
+    async def _tokens(self, prompt: ValidPrompt, served: Served) -> tuple[int, ...]:
+        if sum(len(turn.text) for turn in prompt.turns) > _LARGE_PROMPT_CHARACTERS:
+            pieces = await asyncio.to_thread(render, prompt, served.template)
+        else:
+            pieces = render(prompt, served.template)
+        return await served.engine.encode(pieces)
 
     def _find(self, model: str) -> tuple[Route, Served]:
         route = self._catalog.resolve(model)
