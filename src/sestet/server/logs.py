@@ -33,7 +33,7 @@ def configure(level: str, form: str) -> None:
         ],
         wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),
         logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
-        cache_logger_on_first_use=False,
+        cache_logger_on_first_use=True,
     )
     # uvicorn speaks through the standard library. Its tracebacks are of errors we report ourselves.
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr, force=True)

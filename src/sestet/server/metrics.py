@@ -1,6 +1,7 @@
 """What Prometheus may read, and the books that every reply is settled in. No label comes from a client's text."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -13,11 +14,21 @@ CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 
 
+@dataclass(frozen=True, slots=True)
+class _Count:
+    replies: Counter
+    input_tokens: Counter
+    output_tokens: Counter
+    first_token: Histogram
+    duration: Histogram
+
+
 class Metrics:
     """One server's metrics; also the `Books` of services/ports.py until there is a ledger."""
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
+        self._counts: dict[tuple[str, str, str], _Count] = {}
         self._log = structlog.get_logger("sestet")
         self._requests = Counter(
             "sestet_http_requests", "HTTP requests answered", ("route", "status"), registry=self._registry
@@ -61,18 +72,18 @@ class Metrics:
             ready.labels(weights_id).set_function(_read(lambda one=one: one.engine.ready))  # type: ignore[misc]
 
     def settle(self, settlement: Settlement) -> None:
-        model = settlement.model
-        self._replies.labels(model, settlement.ending, settlement.stop_reason or "none").inc()
-        self._tokens.labels(model, "input").inc(settlement.usage.input_tokens)
-        self._tokens.labels(model, "output").inc(settlement.usage.output_tokens)
-        self._duration.labels(model).observe(settlement.duration_s)
+        count = self._of(settlement.model, settlement.ending, settlement.stop_reason or "none")
+        count.replies.inc()
+        count.input_tokens.inc(settlement.usage.input_tokens)
+        count.output_tokens.inc(settlement.usage.output_tokens)
+        count.duration.observe(settlement.duration_s)
         if settlement.first_token_s is not None:
-            self._first_token.labels(model).observe(settlement.first_token_s)
+            count.first_token.observe(settlement.first_token_s)
         self._log.info(
             "reply",
             request_id=settlement.request_id,
             key_id=settlement.key_id,
-            model=model,
+            model=settlement.model,
             weights=settlement.weights_id,
             ending=settlement.ending,
             stop_reason=settlement.stop_reason,
@@ -82,6 +93,19 @@ class Metrics:
             first_token_ms=None if settlement.first_token_s is None else round(settlement.first_token_s * 1e3, 1),
             duration_ms=round(settlement.duration_s * 1e3, 1),
         )
+
+    def _of(self, model: str, ending: str, stop_reason: str) -> "_Count":
+        """The metrics of one kind of reply, looked up once: models and reasons are few, replies are many."""
+        key = (model, ending, stop_reason)
+        if key not in self._counts:
+            self._counts[key] = _Count(
+                self._replies.labels(*key),
+                self._tokens.labels(model, "input"),
+                self._tokens.labels(model, "output"),
+                self._first_token.labels(model),
+                self._duration.labels(model),
+            )
+        return self._counts[key]
 
     def request(self, route: str, status: int) -> None:
         self._requests.labels(route, str(status)).inc()

@@ -27,20 +27,25 @@ class Assembler:
     """
 
     def __init__(self, usage: Usage, stop_sequences: Sequence[str], length_reason: StopReason) -> None:
-        self.usage = usage
         self.finished = False
         self.stop_reason: StopReason | None = None
+        self._usage = usage
+        self._output_tokens = 0
         self._length_reason = length_reason
         self._stops = StopMatcher(stop_sequences)
         self._index = -1
         self._open: BlockKind | None = None
+
+    @property
+    def usage(self) -> Usage:
+        return replace(self._usage, output_tokens=self._output_tokens)
 
     def start(self, message_id: str, model: str) -> MessageStart:
         return MessageStart(message_id, model, self.usage)
 
     def feed(self, delta: Delta) -> Iterator[Event]:
         assert not self.finished, "an engine spoke after its last word"
-        self.usage = replace(self.usage, output_tokens=delta.output_tokens)
+        self._output_tokens = delta.output_tokens
         match delta:
             case Text(text):
                 released = self._stops.feed(text)

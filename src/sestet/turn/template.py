@@ -32,7 +32,11 @@ class ChatTemplate:
         self._environment.fuel = FUEL
         self._environment.add_global("raise_exception", _raise_exception)
         self._environment.add_template("chat", weights.chat_template)
-        self._variables = {"bos_token": weights.bos_token, "eos_token": weights.eos_token}
+        self._variables = {
+            "bos_token": weights.bos_token,
+            "eos_token": weights.eos_token,
+            "enable_thinking": False,  # the switch of families that think; this server asks for no thoughts yet
+        }
         spellings = sorted(filter(None, weights.special_tokens), key=len, reverse=True)
         # The look-ahead takes one character at a time, so that overlapping spellings are all found.
         self._special = re.compile(f"(?={'|'.join(map(re.escape, spellings))}).", re.DOTALL) if spellings else None

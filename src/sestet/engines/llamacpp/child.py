@@ -20,8 +20,11 @@ from sestet.engines.llamacpp.process import Order
 
 WINDOW_MAX_DEFAULT = 32_768
 SLOTS_MAX_DEFAULT = 8
-# Tokens read in one step: between steps the server looks for cancelled requests and serves its other streams.
+# Tokens read in one step: between steps the server looks for cancelled requests and serves its other streams, and
+# tells of its progress. Large weights read slowly, so their steps are smaller.
 PREFILL_STEP_TOKENS = 256
+PREFILL_STEP_TOKENS_LARGE = 64
+LARGE_FILE_BYTES = 4 * 2**30
 HOST_CACHE_MIB = 1_024
 _PR_SET_PDEATHSIG = 1
 
@@ -75,8 +78,10 @@ def _parameters(order: Order, window: int, slots: int) -> Any:
     parameters.kv_unified = False  # a fifth faster at eight streams than one shared window
     parameters.fit_params = False
     parameters.ctx_shift = False
-    parameters.n_batch = PREFILL_STEP_TOKENS
-    parameters.n_ubatch = PREFILL_STEP_TOKENS
+    is_large = Path(order.model).stat().st_size > LARGE_FILE_BYTES
+    step = PREFILL_STEP_TOKENS_LARGE if is_large else PREFILL_STEP_TOKENS
+    parameters.n_batch = step
+    parameters.n_ubatch = step
     parameters.cache_ram_mib = HOST_CACHE_MIB
     parameters.n_threads_http = slots + 8  # a stream holds a thread; the rest tokenise and answer probes
     parameters.ui = False
