@@ -10,7 +10,16 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+)
 from pydantic.fields import FieldInfo
 
 DEFAULT_FILE = "sestet.toml"
@@ -25,8 +34,23 @@ def _comma_list(value: object) -> object:
     return [item.strip() for item in value.split(",") if item.strip()] if isinstance(value, str) else value
 
 
+def _printable(key: SecretStr) -> SecretStr:
+    text = key.get_secret_value()
+    if not text or not text.isascii() or any(not 33 <= ord(character) < 127 for character in text):
+        raise ValueError("a key is one or more printable ASCII characters, without spaces")
+    return key
+
+
 class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_truth_for_a_number(cls, value: object) -> object:
+        """No setting is yes or no, and `port = true` is not port 1."""
+        if isinstance(value, bool):
+            raise ValueError("this is not a yes or no")
+        return value
 
 
 class ServerSection(Section):
@@ -46,7 +70,7 @@ class ServerSection(Section):
 class AccessSection(Section):
     """Who may call."""
 
-    keys: Annotated[tuple[SecretStr, ...], BeforeValidator(_comma_list)] = Field(
+    keys: Annotated[tuple[Annotated[SecretStr, AfterValidator(_printable)], ...], BeforeValidator(_comma_list)] = Field(
         default=(), description="API keys; without any, only an address of this machine may be listened on"
     )
 
@@ -106,8 +130,9 @@ def load(
     for source in (_from_environment(environment), overrides or {}):
         for section, values in source.items():
             given = {key: value for key, value in values.items() if value is not None}
-            if given:
-                tree[section] = {**tree.get(section, {}), **given}
+            below = tree.get(section, {})
+            if given and isinstance(below, dict):  # what is no section is refused by its name below
+                tree[section] = {**below, **given}
     try:
         return Config.model_validate(tree)
     except ValidationError as error:
@@ -142,7 +167,7 @@ def _read(file: Path | None) -> dict[str, Any]:
         raise ConfigError(f"{path}: there is no such file") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: it cannot be read ({error})") from None
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise ConfigError(f"{path}: it is not valid TOML: {error}") from None
 
 

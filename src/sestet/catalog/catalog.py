@@ -40,16 +40,20 @@ class Catalog:
     """Built once at start; `moved_aliases` are the operator's."""
 
     def __init__(self, routes: Iterable[Route], moved_aliases: Mapping[str, str] | None = None) -> None:
-        self._routes = {route.card.id: route for route in routes}
+        self._routes: dict[str, Route] = {}
         self._aliases: dict[str, str] = {}
-        platform_names: dict[str, str] = {}
-        for card in (route.card for route in self._routes.values()):
-            for alias in card.aliases:
-                self._add_alias(alias, card.id)
-            platform_names |= {name: card.id for name in (card.bedrock, card.vertex) if name}
+        self._names: dict[str, str] = {}
+        for route in routes:
+            card = route.card
+            self._routes[card.id] = route
+            self._aliases |= dict.fromkeys(card.aliases, card.id)
+            for name in (card.id, *card.aliases, card.bedrock, card.vertex):
+                if name in self._names:
+                    raise CatalogError(f"the name `{name}` is taken twice")
+                if name is not None:
+                    self._names[name] = card.id
         for alias, target in (moved_aliases or {}).items():
-            self._move_alias(alias, target, platform_names)
-        self._names = {name: name for name in self._routes} | self._aliases | platform_names
+            self._move_alias(alias, target)
 
     def resolve(self, name: str) -> Route:
         """The route behind an id, an alias, or a Bedrock or Vertex id; `not_found_error` otherwise."""
@@ -67,16 +71,11 @@ class Catalog:
         """Alias -> snapshot id."""
         return self._aliases
 
-    def _add_alias(self, alias: str, target: str) -> None:
-        if alias in self._routes or alias in self._aliases:
-            raise CatalogError(f"the name `{alias}` is taken twice")
-        self._aliases[alias] = target
-
-    def _move_alias(self, alias: str, target: str, platform_names: Mapping[str, str]) -> None:
-        if alias in self._routes or alias in platform_names:
+    def _move_alias(self, alias: str, target: str) -> None:
+        if alias in self._names and alias not in self._aliases:
             raise CatalogError(f"aliases.{alias}: a snapshot id never moves; only aliases can")
         if target not in self._routes:
             close = difflib.get_close_matches(target, self._routes, n=1)
             hint = f"; did you mean `{close[0]}`?" if close else ""
             raise CatalogError(f"aliases.{alias}: there is no snapshot `{target}`{hint}")
-        self._aliases[alias] = target
+        self._aliases[alias] = self._names[alias] = target

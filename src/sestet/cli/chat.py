@@ -1,5 +1,136 @@
-"""`sestet chat`."""
+"""`sestet chat`: a conversation in the terminal, or one question from a pipe."""
+
+import contextlib
+import io
+import sys
+from collections.abc import Iterator
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from sestet.cli.conversation import Conversation, ModelEntry
+from sestet.cli.failure import Failure
+from sestet.cli.printable import one_line, printable
+
+with contextlib.suppress(ImportError):  # some Pythons are built without it; it gives `input` editing and history
+    import readline  # noqa: F401
+
+HELP = "/new starts over, /usage shows tokens, /exit leaves, Ctrl-C stops a reply."
+
+_console = Console(stderr=True, highlight=False)
 
 
-def chat() -> None:
-    """To be written."""
+def chat(
+    url: Annotated[str, typer.Option(help="Where the server is.")] = "http://127.0.0.1:8000",
+    model: Annotated[
+        str | None, typer.Option(help="Model to talk to; by default the first one the server lists.")
+    ] = None,
+    system: Annotated[str | None, typer.Option(help="System prompt.")] = None,
+    max_tokens: Annotated[int, typer.Option(min=1, help="Longest reply, in tokens.")] = 1024,
+    key: Annotated[
+        str | None,
+        typer.Option(envvar="ANTHROPIC_API_KEY", help="API key, where the server asks for one.", show_default=False),
+    ] = None,
+) -> None:
+    """Talk to a running server. Replies come as they are generated.
+
+    In a pipe (`echo hi | sestet chat`) the input is one question and the output its answer alone.
+    """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a reply may have characters this terminal has not
+    with Conversation(url, key, system, max_tokens) as conversation:
+        if not sys.stdin.isatty():
+            _answer_one(conversation, model)
+            return
+        _introduce(conversation.choose(model), conversation.model, url)
+        try:
+            for text in _lines():
+                _turn(conversation, text)
+        except EOFError:
+            _console.print()
+
+
+def _answer_one(conversation: Conversation, model: str | None) -> None:
+    question = sys.stdin.buffer.read().decode("utf-8", "replace")
+    if not question.strip():
+        raise Failure("there is no question on the standard input: echo 'Why is the sky blue?' | sestet chat")
+    conversation.choose(model)
+    _print(conversation.say(question))
+    _remark_on_end(conversation)
+
+
+def _introduce(entry: ModelEntry, asked: str, url: str) -> None:
+    name = one_line(asked)
+    if entry.stand_in:
+        said = f"Talking to {name} at {one_line(url)}, a stand-in: {one_line(entry.served_by or '')} answers."
+    elif entry.alias_of or entry.id != asked:
+        said = f"Talking to {name} at {one_line(url)}; {one_line(entry.alias_of or entry.id)} answers."
+    else:
+        said = f"Talking to {name} at {one_line(url)}."
+    _console.print(said, markup=False, soft_wrap=True)
+    _console.print(f"{HELP}\n", style="dim", markup=False)
+
+
+def _lines() -> Iterator[str]:
+    """What the user types, until `EOFError`. Ctrl-C drops the line."""
+    prompt = "> "
+    while True:
+        if not sys.stdout.isatty():
+            _console.print(prompt, end="")
+        try:
+            yield input(prompt if sys.stdout.isatty() else "")
+        except KeyboardInterrupt:
+            _console.print("\n(/exit or Ctrl-D leaves)", style="dim")
+
+
+def _turn(conversation: Conversation, text: str) -> None:
+    match text.strip():
+        case "":
+            return
+        case "/exit" | "/quit":
+            raise EOFError
+        case "/new":
+            conversation.forget()
+            _console.print("A new conversation.\n", style="dim")
+        case "/usage":
+            last, total = conversation.last, conversation.total
+            _console.print(
+                f"Last reply: {last.input:,} tokens in, {last.output:,} out. "
+                f"Since the start: {total.input:,} in, {total.output:,} out.\n",
+                style="dim",
+            )
+        case command if command.startswith("/") and command[1:].isalpha():
+            _console.print(f"{HELP}\n", style="dim", markup=False)
+        case _:
+            _ask(conversation, text)
+
+
+def _ask(conversation: Conversation, text: str) -> None:
+    with contextlib.closing(conversation.say(text)) as reply:
+        try:
+            _print(reply)
+            _remark_on_end(conversation)
+        except KeyboardInterrupt:
+            _console.print("\n(stopped)", style="dim")
+        except Failure as failure:
+            _console.print(f"sestet: {failure}", style="red", markup=False, soft_wrap=True)
+    _console.print()
+
+
+def _print(reply: Iterator[str]) -> None:
+    """As it comes. What follows it begins on a line of its own."""
+    end = "\n"
+    for piece in reply:
+        sys.stdout.write(printable(piece))
+        sys.stdout.flush()
+        end = "" if piece.endswith("\n") else "\n"
+    sys.stdout.write(end)
+    sys.stdout.flush()
+
+
+def _remark_on_end(conversation: Conversation) -> None:
+    if conversation.stop_reason == "max_tokens":
+        _console.print("(cut at --max-tokens)", style="dim")
+    elif conversation.stop_reason == "model_context_window_exceeded":
+        _console.print("(the model's window is full; /new starts over)", style="dim")

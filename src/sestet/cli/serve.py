@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
+from sestet.cli.listing import model_lines
 from sestet.config import Config, from_process
 from sestet.engines.llamacpp.embedded import WEIGHTS_ID
 from sestet.server import logs
@@ -57,25 +57,18 @@ def _loading(plan: Plan) -> None:
 
 
 def _banner(settings: Config, application: Application, url: str) -> None:
-    routes = application.catalog.routes()
-    table = Table(show_header=True, header_style="bold", box=None, padding=(0, 2))
-    table.add_column("model")
-    table.add_column("also called")
-    table.add_column("answered by")
-    aliases = application.catalog.aliases()
-    for route in routes:
-        names = ", ".join(alias for alias, target in aliases.items() if target == route.card.id)
-        table.add_row(route.card.id, names, f"{route.weights_name}{' (stand-in)' if route.stand_in else ''}")
     _console.print()
     _console.print(f"[bold]Sestet[/] serves the Claude Messages API at [bold]{url}[/]")
-    _console.print(_access(settings))
-    _console.print(table)
+    _console.print(f"{_access(settings)}\n")
+    for line in model_lines(application.catalog, _console.width, platforms=False):
+        _console.print(line, markup=False, soft_wrap=True)
     if WEIGHTS_ID in application.served:
         _console.print(
-            "\nThe embedded model has 135 million parameters and is often wrong. A better one: `sestet pull --help`"
+            "\nThe embedded model has 135 million parameters and is often wrong. A better one: sestet pull --help",
+            soft_wrap=True,
         )
     _console.print(f"\nIn another terminal: [bold]sestet chat --url {url}[/], or in Python:\n")
-    _console.print(_snippet(url, settings, routes[0].card.id), markup=False, soft_wrap=True)
+    _console.print(_snippet(url, settings, application.catalog.routes()[0].card.id), markup=False, soft_wrap=True)
     _console.print(f"\nBrowse the API at {url}/ . Stop with Ctrl-C.\n")
 
 
@@ -89,8 +82,8 @@ def _access(settings: Config) -> str:
 def _snippet(url: str, settings: Config, model: str) -> str:
     key = "YOUR_KEY" if settings.access.keys else "any"
     return (
-        f'    import anthropic\n    client = anthropic.Anthropic(base_url="{url}", api_key="{key}")\n'
-        f'    message = client.messages.create(model="{model}", max_tokens=200,\n'
-        f'        messages=[{{"role": "user", "content": "Why is the sky blue?"}}])\n'
-        f"    print(message.content[0].text)"
+        f'import anthropic\n\nclient = anthropic.Anthropic(base_url="{url}", api_key="{key}")\n'
+        f'message = client.messages.create(\n    model="{model}",\n    max_tokens=200,\n'
+        f'    messages=[{{"role": "user", "content": "Why is the sky blue?"}}],\n)\n'
+        f"print(message.content[0].text)"
     )

@@ -7,7 +7,7 @@ contract has and this server does not yet: such a field is refused by its path, 
 from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
 from pydantic_core import PydanticCustomError
 
 MESSAGES_MAX = 100_000
@@ -167,7 +167,7 @@ def _not_blank(value: str) -> str:
     return value
 
 
-StopSequence = Annotated[str, Field(max_length=STOP_SEQUENCE_CHARACTERS_MAX), BeforeValidator(_not_blank)]
+StopSequence = Annotated[str, Field(max_length=STOP_SEQUENCE_CHARACTERS_MAX), AfterValidator(_not_blank)]
 
 
 class MessagesRequest(PromptRequest):

@@ -59,7 +59,7 @@ def encode_event(event: Event, request_id: str) -> bytes:
         case BlockDelta(index, _, text):
             return (
                 b'event: content_block_delta\ndata: {"type":"content_block_delta","index":%d,'
-                b'"delta":{"type":"text_delta","text":%b}}\n\n' % (index, _json_text(text))
+                b'"delta":{"type":"text_delta","text":%b}}\n\n' % (index, _json(text))
             )
         case BlockStart(index):
             block = {"type": "text", "text": ""}
@@ -133,16 +133,11 @@ def encode_models(entries: Iterable[ModelInfo], has_more: bool) -> bytes:
 
 
 def _json(value: object) -> bytes:
-    return orjson.dumps(value)
-
-
-def _json_text(text: str) -> bytes:
-    """A JSON string that no line reader can cut: Unicode's own line ends are escaped, as CR and LF are anyway."""
-    encoded = orjson.dumps(text)
-    if text.isascii():
-        return encoded
-    for raw, escaped in _UNICODE_LINE_ENDS:
-        encoded = encoded.replace(raw, escaped)
+    """JSON that no line reader can cut: Unicode's own line ends are escaped, as CR and LF are anyway."""
+    encoded = orjson.dumps(value)
+    if not encoded.isascii():
+        for raw, escaped in _UNICODE_LINE_ENDS:
+            encoded = encoded.replace(raw, escaped)
     return encoded
 
 

@@ -6,6 +6,8 @@ here or by the types.
 """
 
 import json
+import re
+from collections.abc import Sequence
 from typing import Any, NoReturn, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -21,7 +23,6 @@ _PLAINER = {
     "model_attributes_type": "Input should be an object",
     "dict_type": "Input should be an object",
     "list_type": "Input should be a list",
-    "string_unicode": "Input should be valid Unicode text, without lone surrogates",
 }
 
 
@@ -38,7 +39,8 @@ def parse(body: bytes, model: type[_Model]) -> _Model:
 
 def _load(body: bytes) -> object:
     try:
-        return _DECODER.decode(body.decode("utf-8"))
+        text = body.decode("utf-8")
+        data = _DECODER.decode(text)
     except UnicodeDecodeError as error:
         raise invalid(f"the request body is not UTF-8 (byte {error.start})") from None
     except RecursionError:
@@ -49,6 +51,9 @@ def _load(body: bytes) -> object:
         ) from None
     except ValueError:  # an integer of more than 4,300 digits
         raise invalid("the request body holds a number with too many digits") from None
+    if _HALF_CHARACTER.search(text):
+        _refuse_half_characters(data)
+    return data
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -62,6 +67,24 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
+def _refuse_half_characters(data: object) -> None:
+    """JSON can spell half of a character (`\\ud800`), which is no text."""
+    todo: list[tuple[object, str]] = [(data, "")]
+    while todo:
+        value, path = todo.pop()
+        match value:
+            case str() if any("\ud800" <= character <= "\udfff" for character in value):
+                raise invalid("Input should be valid Unicode text, without lone surrogates", path or None)
+            case dict():
+                inner = [(item, f"{path}.{_shown(key)}".lstrip(".")) for key, item in value.items()]
+                todo += [(key, at) for (_, at), key in zip(inner, value, strict=True)] + inner
+            case list():
+                todo += [(item, f"{path}.{position}".lstrip(".")) for position, item in enumerate(value)]
+
+
+_HALF_CHARACTER = re.compile(r"\\u[dD][89a-fA-F]")
+
+
 def _no_constant(name: str) -> NoReturn:
     raise invalid(f"the request body is not valid JSON: {name} is not a JSON value")
 
@@ -71,12 +94,21 @@ _DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_no_consta
 
 def _refusal(error: ErrorDetails) -> ApiError:
     context: dict[str, Any] = error.get("ctx", {})
-    path = [_shown(part) for part in error["loc"] if not (isinstance(part, str) and part.startswith("<"))]
+    location = error["loc"]
+    if error["type"] == "extra_forbidden":  # ends with a client's own key, which may look like one of our tags
+        path = [*_untagged(location[:-1]), _shown(location[-1])]
+    else:
+        path = _untagged(location)
     if error["type"] == "unsupported_field":
         path.append(context["field"])
     if error["type"] == "block_type":
         path.append("type")
     return invalid(_PLAINER.get(error["type"], error["msg"]), ".".join(path) or None)
+
+
+def _untagged(location: Sequence[int | str]) -> list[str]:
+    """The path without the names of a union's branches."""
+    return [_shown(part) for part in location if not (isinstance(part, str) and part.startswith("<"))]
 
 
 def _shown(part: object) -> str:

@@ -70,8 +70,8 @@ def read_script(path: Path) -> Script:
         return Script.model_validate(tomllib.loads(path.read_text("utf-8")))
     except OSError as error:
         raise ScriptError(f"{path}: {error.strerror}") from error
-    except tomllib.TOMLDecodeError as error:
-        raise ScriptError(f"{path}: {error}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ScriptError(f"{path}: it is not valid TOML ({error})") from error
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         raise ScriptError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error

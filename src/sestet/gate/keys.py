@@ -58,10 +58,13 @@ class Keyring:
         return hmac.digest(self._pepper, key, "sha256")
 
 
+_NO_KEY = b"\0"  # no header can carry it
+
+
 def _credentials(headers: Mapping[bytes, list[bytes]]) -> Iterable[bytes]:
     for value in headers.get(b"x-api-key", []):
         yield value.strip()
     for value in headers.get(b"authorization", []):
         scheme, _, token = value.strip().partition(b" ")
-        # Any other scheme counts as a credential too: one that is not valid here.
-        yield token.strip() if scheme.lower() == b"bearer" else value
+        # Any other scheme counts as a credential too: one that is never valid.
+        yield token.strip() if scheme.lower() == b"bearer" else _NO_KEY

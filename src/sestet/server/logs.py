@@ -24,6 +24,9 @@ def configure(level: str, form: str) -> None:
         if console
         else structlog.processors.JSONRenderer(serializer=_line)
     )
+    factory: Any = (
+        structlog.WriteLoggerFactory(file=sys.stderr) if console else structlog.BytesLoggerFactory(sys.stderr.buffer)
+    )
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,
@@ -32,7 +35,7 @@ def configure(level: str, form: str) -> None:
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),
-        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
+        logger_factory=factory,
         cache_logger_on_first_use=True,
     )
     # uvicorn speaks through the standard library. Its tracebacks are of errors we report ourselves.
@@ -41,8 +44,8 @@ def configure(level: str, form: str) -> None:
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)
 
 
-def _line(value: object, **_options: object) -> str:
-    return orjson.dumps(value, default=str).decode()
+def _line(value: object, **_options: object) -> bytes:
+    return orjson.dumps(value, default=str)
 
 
 def _unchanged(_logger: object, _name: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

@@ -136,7 +136,11 @@ def _served_by(reply: Reply) -> tuple[tuple[bytes, bytes], ...]:
 def _page_query(query_string: bytes) -> PageQuery:
     """`limit`, `after_id`, `before_id`, `lifecycle[]`; `beta` is what old clients add and means nothing."""
     given: dict[str, list[str]] = {}
-    for name, value in parse_qsl(query_string.decode("latin-1"), keep_blank_values=True, max_num_fields=100):
+    try:
+        pairs = parse_qsl(query_string.decode("latin-1"), keep_blank_values=True, max_num_fields=100)
+    except ValueError:
+        raise invalid("the query has more than 100 parameters") from None
+    for name, value in pairs:
         given.setdefault(name, []).append(value)
     unknown = given.keys() - {"limit", "after_id", "before_id", "lifecycle[]", "lifecycle", "beta"}
     if unknown:

@@ -38,7 +38,9 @@ class Assembler:
 
     @property
     def usage(self) -> Usage:
-        return replace(self._usage, output_tokens=self._output_tokens)
+        if self._usage.output_tokens != self._output_tokens:
+            self._usage = replace(self._usage, output_tokens=self._output_tokens)
+        return self._usage
 
     def start(self, message_id: str, model: str) -> MessageStart:
         return MessageStart(message_id, model, self.usage)

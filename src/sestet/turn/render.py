@@ -1,5 +1,7 @@
 """From a valid prompt to the pieces of text an engine tokenises. The one renderer: counting uses it too."""
 
+from collections.abc import Sequence
+
 from sestet.contract.errors import ApiError, invalid
 from sestet.turn.template import ChatTemplate, TemplateRefused
 from sestet.turn.validate import ValidPrompt
@@ -9,9 +11,11 @@ def render(prompt: ValidPrompt, template: ChatTemplate) -> tuple[str, ...]:
     """The rendered prompt; its tokens are what `input_tokens` counts."""
     messages = [{"role": turn.role, "content": turn.text} for turn in prompt.turns]
     if not template.takes_late_system:
-        messages = [_as_user(message) for message in messages]
-    if prompt.system is not None:
+        messages = _without_late_system(messages)
+    if prompt.system is not None and template.takes_system:
         messages.insert(0, {"role": "system", "content": prompt.system})
+    elif prompt.system is not None:
+        messages[0] = {"role": "user", "content": f"{prompt.system}\n\n{messages[0]['content']}"}
     try:
         return template.render(messages, continue_last=prompt.prefill)
     except TemplateRefused as error:
@@ -32,7 +36,13 @@ def fit(prompt_tokens: int, window: int, max_tokens: int) -> int:
     return min(max_tokens, window - prompt_tokens)
 
 
-def _as_user(message: dict[str, str]) -> dict[str, str]:
-    if message["role"] != "system":
-        return message
-    return {"role": "user", "content": f"[System instruction]\n{message['content']}"}
+def _without_late_system(messages: Sequence[dict[str, str]]) -> list[dict[str, str]]:
+    """A late system message always follows a user's: where the family has no such role, it becomes part of that."""
+    merged: list[dict[str, str]] = []
+    for message in messages:
+        if message["role"] == "system":
+            told = f"{merged[-1]['content']}\n\n[System instruction]\n{message['content']}"
+            merged[-1] = {"role": "user", "content": told}
+        else:
+            merged.append(message)
+    return merged

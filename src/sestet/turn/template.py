@@ -31,7 +31,10 @@ class ChatTemplate:
         )
         self._environment.fuel = FUEL
         self._environment.add_global("raise_exception", _raise_exception)
-        self._environment.add_template("chat", weights.chat_template)
+        try:
+            self._environment.add_template("chat", weights.chat_template)
+        except TemplateError as error:
+            raise TemplateRefused(_first_line(error)) from error
         self._variables = {
             "bos_token": weights.bos_token,
             "eos_token": weights.eos_token,
@@ -40,7 +43,8 @@ class ChatTemplate:
         spellings = sorted(filter(None, weights.special_tokens), key=len, reverse=True)
         # The look-ahead takes one character at a time, so that overlapping spellings are all found.
         self._special = re.compile(f"(?={'|'.join(map(re.escape, spellings))}).", re.DOTALL) if spellings else None
-        self.takes_late_system = self._takes_late_system()
+        self.takes_system = self._takes("system", "user")
+        self.takes_late_system = self._takes("user", "system") and self._takes("user", "system", "assistant", "user")
 
     def render(self, messages: Sequence[Mapping[str, str]], *, continue_last: bool) -> tuple[str, ...]:
         """The prompt, cut into pieces that are to be tokenised apart from each other.
@@ -53,6 +57,8 @@ class ChatTemplate:
             guarded[-1]["content"] += guard
         text = self._run(guarded, add_generation_prompt=not continue_last)
         if continue_last:
+            if guard not in text:
+                raise TemplateRefused("it leaves out the message that is to be continued")
             text = text[: text.rindex(guard)]
         return tuple(filter(None, text.split(guard)))
 
@@ -64,16 +70,20 @@ class ChatTemplate:
             return self._environment.render_template(
                 "chat", messages=messages, add_generation_prompt=add_generation_prompt, **self._variables
             )
-        except (TemplateError, TemplateRefused) as error:
-            raise TemplateRefused(str(error).splitlines()[0]) from error
+        except Exception as error:  # a stranger's code may fail in any way
+            raise TemplateRefused(_first_line(error)) from error
 
-    def _takes_late_system(self) -> bool:
-        """Some templates refuse or drop a system message that is not the first: ask once, at load."""
-        probe = [{"role": "user", "content": "u"}, {"role": "system", "content": "late-system-probe"}]
+    def _takes(self, *roles: str) -> bool:
+        """Some templates refuse or drop system messages, or late ones: each is asked once, at load."""
+        probe = [{"role": role, "content": f"{role}-probe"} for role in roles]
         try:
-            return "late-system-probe" in self._run(probe, add_generation_prompt=True)
+            return "system-probe" in self._run(probe, add_generation_prompt=True)
         except TemplateRefused:
             return False
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), "") or "it fails without saying why"
 
 
 def _guard(messages: Sequence[Mapping[str, str]]) -> str:

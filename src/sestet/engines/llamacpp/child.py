@@ -7,6 +7,7 @@ second line says that it serves. Nothing secret is in its arguments or its envir
 import ctypes
 import json
 import os
+import resource
 import signal
 import sys
 from dataclasses import asdict
@@ -15,8 +16,10 @@ from typing import Any
 
 import xllamacpp
 
+from sestet.contract.deltas import Weights
 from sestet.engines.llamacpp.gguf import GgufError, GgufFacts, read_facts
 from sestet.engines.llamacpp.process import Order
+from sestet.turn.template import ChatTemplate, TemplateRefused
 
 WINDOW_MAX_DEFAULT = 32_768
 SLOTS_MAX_DEFAULT = 8
@@ -25,6 +28,7 @@ SLOTS_MAX_DEFAULT = 8
 PREFILL_STEP_TOKENS = 256
 PREFILL_STEP_TOKENS_LARGE = 64
 LARGE_FILE_BYTES = 4 * 2**30
+TEMPLATE_MEMORY_BYTES = 512 * 2**20
 HOST_CACHE_MIB = 1_024
 _PR_SET_PDEATHSIG = 1
 
@@ -39,6 +43,7 @@ def main() -> None:
         facts = read_facts(Path(order.model))
         if not facts.chat_template:
             raise GgufError("the file has no chat template, so it is not a model for conversations")
+        _try_template(facts)
         window, slots = _sizes(order, facts)
         server = xllamacpp.Server(_parameters(order, window, slots))
     except (OSError, GgufError, RuntimeError) as error:
@@ -56,6 +61,20 @@ def _die_with_parent(parent_pid: int) -> None:
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent_pid:
         os._exit(1)
+
+
+def _try_template(facts: GgufFacts) -> None:
+    """Runs the template once, with little memory: one that eats it all ends this process, not the API's."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+    resource.setrlimit(resource.RLIMIT_AS, (used + TEMPLATE_MEMORY_BYTES, hard))
+    try:
+        weights = Weights(1, facts.chat_template, facts.bos_token, facts.eos_token, facts.special_tokens)
+        ChatTemplate(weights).render([{"role": "user", "content": "Hello"}], continue_last=False)
+    except (TemplateRefused, MemoryError) as error:
+        raise GgufError(f"its chat template cannot be used: {error}") from None
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
 
 
 def _sizes(order: Order, facts: GgufFacts) -> tuple[int, int]:

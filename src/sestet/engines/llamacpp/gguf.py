@@ -108,15 +108,19 @@ def _facts(header: Mapping[str, Any]) -> GgufFacts:
 
     def number(name: str, default: int = 0) -> int:
         value = header.get(f"{architecture}.{name}", default)
-        if isinstance(value, tuple | list):
-            value = max(value, default=default)
-        if not isinstance(value, int) or value < 0:
+        # Some architectures give one value a layer.
+        values = value if isinstance(value, tuple | list) else (value,)
+        if not all(isinstance(one, int) and one >= 0 for one in values):
             raise GgufError(f"{architecture}.{name} is not a number")
-        return value
+        return max(values, default=default)
 
     train_window = number("context_length")
     tokens = header.get("tokenizer.ggml.tokens", [])
+    if not isinstance(tokens, list) or not all(isinstance(one, str) for one in tokens):
+        raise GgufError("tokenizer.ggml.tokens is not a list of texts")
     types = header.get("tokenizer.ggml.token_type", ())
+    if not isinstance(types, tuple | list):
+        raise GgufError("tokenizer.ggml.token_type is not a list")
     if not architecture or not train_window or not tokens:
         raise GgufError("the header names no architecture, context length or vocabulary")
     template = str(header.get("tokenizer.chat_template", ""))
