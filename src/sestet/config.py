@@ -31,7 +31,12 @@ class ConfigError(ValueError):
 
 
 def _comma_list(value: object) -> object:
-    return [item.strip() for item in value.split(",") if item.strip()] if isinstance(value, str) else value
+    if not isinstance(value, str):
+        return value
+    items = [item.strip() for item in value.split(",") if item.strip()]
+    if not items:  # an empty variable must not take the keys of the file away
+        raise ValueError("this is given but empty; leave it out, or name something")
+    return items
 
 
 def _printable(key: SecretStr) -> SecretStr:

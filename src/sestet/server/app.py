@@ -9,7 +9,7 @@ from starlette.routing import Route, Router
 from starlette.types import Receive, Scope, Send
 
 from sestet.contract.errors import ApiError
-from sestet.server.gate import CONTEXT, send_json
+from sestet.server.gate import CONTEXT, RequestContext, send_error, send_json
 from sestet.server.lifecycle import Lifecycle
 from sestet.server.metrics import CONTENT_TYPE, Metrics
 from sestet.server.openapi import openapi_document
@@ -33,7 +33,11 @@ class Endpoint:
         handler = self._handlers.get(scope["method"])
         if handler is None:
             allowed = ", ".join(sorted(self._handlers))
-            raise ApiError("invalid_request_error", f"this method is not allowed here; allowed: {allowed}", status=405)
+            message = f"this method is not allowed here; allowed: {allowed}"
+            error = ApiError("invalid_request_error", message, status=405)
+            context: RequestContext = scope["state"][CONTEXT]
+            await send_error(send, error, context.request_id, [(b"allow", allowed.encode())])
+            return
         await handler(scope, receive, send)
 
 

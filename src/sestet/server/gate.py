@@ -130,9 +130,11 @@ def unexpected() -> ApiError:
     return ApiError("api_error", "an unexpected error occurred; the server's log has it under this request id")
 
 
-async def send_error(send: Send, error: ApiError, request_id: str) -> None:
+async def send_error(
+    send: Send, error: ApiError, request_id: str, more_headers: Collection[tuple[bytes, bytes]] = ()
+) -> None:
     """An error as a whole response, with the headers its kind calls for."""
-    headers: list[tuple[bytes, bytes]] = []
+    headers = [*more_headers]
     if error.retry_after_s is not None:
         headers.append((b"retry-after", b"%d" % max(1, round(error.retry_after_s))))
     if error.kind == "authentication_error":

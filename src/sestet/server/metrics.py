@@ -42,14 +42,14 @@ class Metrics:
         self._tokens = Counter("sestet_tokens", "Tokens, by kind", ("model", "kind"), registry=self._registry)
         self._first_token = Histogram(
             "sestet_time_to_first_token_seconds",
-            "From admission to the engine's first token",
+            "From being ready to run to the first token, waiting included",
             ("model",),
             buckets=_SECONDS,
             registry=self._registry,
         )
         self._duration = Histogram(
             "sestet_reply_seconds",
-            "From admission to the end of the reply",
+            "From being ready to run to the end of the reply, waiting included",
             ("model",),
             buckets=_SECONDS,
             registry=self._registry,

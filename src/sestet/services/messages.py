@@ -68,12 +68,14 @@ class Messages:
         self, call: Call, route: Route, served: Served, job: Generation, assembler: Assembler
     ) -> AsyncGenerator[Event, None]:
         started = time.monotonic()
+        admitted: float | None = None
         first_token_s: float | None = None
         ending: Ending = "abandoned"
         error_kind: ErrorKind | None = None
         last: list[Event] = []
         try:
             async with served.admission:
+                admitted = time.monotonic()
                 yield assembler.start(call.message_id, route.card.id)
                 async with aclosing(served.engine.generate(job)) as deltas:
                     async for delta in deltas:
@@ -95,7 +97,8 @@ class Messages:
             raise
         finally:
             duration_s = time.monotonic() - started
-            served.admission.took(duration_s)
+            if admitted is not None:
+                served.admission.took(started + duration_s - admitted)
             self._books.settle(
                 Settlement(
                     request_id=call.request_id,

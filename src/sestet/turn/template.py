@@ -32,7 +32,7 @@ class ChatTemplate:
         self._environment.fuel = FUEL
         self._environment.add_global("raise_exception", _raise_exception)
         try:
-            self._environment.add_template("chat", weights.chat_template)
+            self._environment.add_template("chat", _TRAINING_TAG.sub(_without_effect, weights.chat_template))
         except TemplateError as error:
             raise TemplateRefused(_first_line(error)) from error
         self._variables = {
@@ -80,6 +80,14 @@ class ChatTemplate:
             return "system-probe" in self._run(probe, add_generation_prompt=True)
         except TemplateRefused:
             return False
+
+
+# Some templates mark what a training run learns from; here the mark means nothing.
+_TRAINING_TAG = re.compile(r"({%-?)\s*(end)?generation\s*(-?%})")
+
+
+def _without_effect(tag: re.Match[str]) -> str:
+    return f"{tag[1]} {'endif' if tag[2] else 'if true'} {tag[3]}"
 
 
 def _first_line(error: Exception) -> str:

@@ -1,0 +1,1 @@
+"""What holds for every input, tried with inputs that hypothesis makes up."""

@@ -1,0 +1,55 @@
+"""A whole reply is the fold of its events."""
+
+import pytest
+
+from sestet.contract.errors import ApiError
+from sestet.contract.events import (
+    BlockDelta,
+    BlockStart,
+    BlockStop,
+    Event,
+    Failed,
+    MessageDelta,
+    MessageStart,
+    MessageStop,
+    Usage,
+)
+from sestet.turn.fold import Block, Message, fold
+
+START = MessageStart("msg_1", "card", Usage(7))
+END: list[Event] = [MessageDelta("stop_sequence", "END", Usage(7, 3)), MessageStop()]
+
+
+def test_deltas_of_a_block_are_one_text() -> None:
+    events = [START, BlockStart(0, "text"), BlockDelta(0, "text", "a"), BlockDelta(0, "text", "b"), BlockStop(0), *END]
+
+    assert Message("msg_1", "card", (Block("text", "ab"),), "stop_sequence", "END", Usage(7, 3)) == fold(events)
+
+
+def test_blocks_stay_apart() -> None:
+    texts = [
+        event
+        for index, text in enumerate("ab")
+        for event in (BlockStart(index, "text"), BlockDelta(index, "text", text), BlockStop(index))
+    ]
+
+    assert (Block("text", "a"), Block("text", "b")) == fold([START, *texts, *END]).content
+
+
+def test_a_reply_may_be_empty() -> None:
+    assert () == fold([START, *END]).content
+
+
+def test_a_failed_reply_raises_its_error() -> None:
+    error = ApiError("api_error", "the engine failed")
+
+    with pytest.raises(ApiError) as caught:
+        fold([START, BlockStart(0, "text"), BlockDelta(0, "text", "a"), Failed(error)])
+
+    assert error is caught.value
+
+
+@pytest.mark.parametrize("events", [[], END, [START], [START, BlockStart(0, "text"), BlockStop(0)]])
+def test_half_a_reply_is_no_message(events: list[Event]) -> None:
+    with pytest.raises(AssertionError):
+        fold(events)
