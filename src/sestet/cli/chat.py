@@ -61,14 +61,11 @@ def _answer_one(conversation: Conversation, model: str | None) -> None:
 
 
 def _introduce(entry: ModelEntry, asked: str, url: str) -> None:
-    name = one_line(asked)
+    _console.print(f"Talking to {one_line(asked)} at {one_line(url)}.", markup=False, soft_wrap=True)
     if entry.stand_in:
-        said = f"Talking to {name} at {one_line(url)}, a stand-in: {one_line(entry.served_by or '')} answers."
+        _console.print(f"It is a stand-in: {one_line(entry.served_by or '')} answers.", markup=False, soft_wrap=True)
     elif entry.alias_of or entry.id != asked:
-        said = f"Talking to {name} at {one_line(url)}; {one_line(entry.alias_of or entry.id)} answers."
-    else:
-        said = f"Talking to {name} at {one_line(url)}."
-    _console.print(said, markup=False, soft_wrap=True)
+        _console.print(f"{one_line(entry.alias_of or entry.id)} answers.", markup=False, soft_wrap=True)
     _console.print(f"{HELP}\n", style="dim", markup=False)
 
 

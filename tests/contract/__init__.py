@@ -1,0 +1,1 @@
+"""The contract as clients see it: official SDKs and raw HTTP against real servers."""

@@ -1,0 +1,357 @@
+"""Every way to be refused, over real HTTP, in the one shape of the contract."""
+
+from collections.abc import Iterator
+from urllib.parse import quote
+
+import httpx2
+import pytest
+
+from sestet.contract.requests import UNSUPPORTED, UNSUPPORTED_BLOCKS
+from tests.contract.errors import assert_contract_error
+from tests.contract.scenes import MODEL, WINDOW, Scenes, rendered
+
+MEBIBYTE = 1024 * 1024
+BODY_BYTES_MAX = 32 * MEBIBYTE
+
+HELLO = {"model": MODEL, "max_tokens": 64, "messages": [{"role": "user", "content": "Hi"}]}
+CACHED = {"type": "ephemeral"}
+USER = {"role": "user", "content": "Hi"}
+ASSISTANT = {"role": "assistant", "content": "Well"}
+SYSTEM = {"role": "system", "content": "Be brief"}
+
+# What a client might send in each field that this server does not take yet.
+UNSUPPORTED_VALUES = {
+    "tools": [{"name": "look", "input_schema": {"type": "object"}}],
+    "tool_choice": {"type": "auto"},
+    "thinking": {"type": "enabled", "budget_tokens": 1024},
+    "output_config": {"effort": "high"},
+    "output_format": {"type": "json_schema", "schema": {}},
+    "container": "container_1",
+    "inference_geo": "us",
+    "speed": "fast",
+    "diagnostics": {"previous_message_id": None},
+    "context_management": {"edits": [{"type": "clear_tool_uses_20250919"}]},
+    "mcp_servers": [{"type": "url", "name": "x", "url": "https://example.com"}],
+    "compaction": {"type": "summarize"},
+    "fallbacks": "default",
+    "fallback_credit_token": "token",
+    "thread": {"type": "create"},
+    "billing_policy": {"type": "billing_policy", "bill_to": "self"},
+}
+
+# Values that ask for nothing are taken.
+NEUTRAL_VALUES = {
+    "tools": [],
+    "tool_choice": {"type": "none"},
+    "thinking": {"type": "disabled"},
+    "output_config": {},
+    "output_format": None,
+    "container": None,
+    "inference_geo": "not_available",
+    "speed": "standard",
+    "diagnostics": None,
+    "context_management": {"edits": []},
+    "mcp_servers": [],
+    "compaction": None,
+    "fallbacks": [],
+    "fallback_credit_token": None,
+    "thread": None,
+    "billing_policy": None,
+    "cache_control": CACHED,
+    "metadata": {"user_id": "u" * 256},
+    "service_tier": "auto",
+}
+
+# Changes to a request that says hello (`...` removes a field), and the path each refusal names.
+WRONG_FIELDS = [
+    ("model", {"model": ...}),
+    ("model", {"model": None}),
+    ("model", {"model": ""}),
+    ("model", {"model": 7}),
+    ("model", {"model": "m" * 257}),
+    ("max_tokens", {"max_tokens": ...}),
+    ("max_tokens", {"max_tokens": -1}),
+    ("max_tokens", {"max_tokens": "64"}),
+    ("max_tokens", {"max_tokens": 6.5}),
+    ("max_tokens", {"max_tokens": True}),
+    ("max_tokens", {"max_tokens": 2**31}),
+    ("max_tokens", {"max_tokens": 64_001}),
+    ("max_tokens", {"max_tokens": 0, "stream": True}),
+    ("messages", {"messages": ...}),
+    ("messages", {"messages": []}),
+    ("messages", {"messages": "Hi"}),
+    ("messages.0", {"messages": ["Hi"]}),
+    ("messages.0.role", {"messages": [{"content": "Hi"}]}),
+    ("messages.0.role", {"messages": [{"role": "tool", "content": "Hi"}]}),
+    ("messages.0.role", {"messages": [ASSISTANT]}),
+    ("messages.0.role", {"messages": [SYSTEM, USER]}),
+    ("messages.0.name", {"messages": [{**USER, "name": "x"}]}),
+    ("messages.0.content", {"messages": [{"role": "user"}]}),
+    ("messages.0.content", {"messages": [{"role": "user", "content": 7}]}),
+    ("messages.0.content", {"messages": [{"role": "user", "content": None}]}),
+    ("messages.0.content", {"messages": [{"role": "user", "content": ""}]}),
+    ("messages.0.content", {"messages": [{"role": "user", "content": []}]}),
+    ("messages.0.content.0", {"messages": [{"role": "user", "content": ["Hi"]}]}),
+    ("messages.0.content.0.type", {"messages": [{"role": "user", "content": [{"text": "Hi"}]}]}),
+    ("messages.0.content.0.type", {"messages": [{"role": "user", "content": [{"type": "sound"}]}]}),
+    ("messages.0.content.0.text", {"messages": [{"role": "user", "content": [{"type": "text"}]}]}),
+    ("messages.0.content.0.text", {"messages": [{"role": "user", "content": [{"type": "text", "text": ""}]}]}),
+    (
+        "messages.0.content.1.text",
+        {"messages": [{"role": "user", "content": [{"type": "text", "text": "Hi"}, {"type": "text", "text": 7}]}]},
+    ),
+    (
+        "messages.0.content.0.cache_control.ttl",
+        {
+            "messages": [
+                {
+                    "role": "user",
+                    "content": [{"type": "text", "text": "Hi", "cache_control": {**CACHED, "ttl": "2h"}}],
+                }
+            ]
+        },
+    ),
+    (
+        "messages.0.content.0.citations",
+        {"messages": [{"role": "user", "content": [{"type": "text", "text": "Hi", "citations": [{}]}]}]},
+    ),
+    ("messages.1.content", {"messages": [USER, {"role": "assistant", "content": ""}, USER]}),
+    ("messages.1.content", {"messages": [USER, {"role": "assistant", "content": "So "}]}),
+    ("messages", {"messages": [USER, SYSTEM, USER]}),
+    ("messages", {"messages": [USER, ASSISTANT, SYSTEM]}),
+    ("system", {"system": 7}),
+    ("system.0.type", {"system": [{"type": "image", "source": {}}]}),
+    ("system.0.text", {"system": [{"type": "text", "text": ""}]}),
+    ("stream", {"stream": "yes"}),
+    ("stop_sequences", {"stop_sequences": "STOP"}),
+    ("stop_sequences.1", {"stop_sequences": ["STOP", " \n"]}),
+    ("stop_sequences.0", {"stop_sequences": ["x" * 1001]}),
+    ("stop_sequences", {"stop_sequences": ["x"] * 1001}),
+    ("temperature", {"temperature": 1.1}),
+    ("temperature", {"temperature": -0.1}),
+    ("temperature", {"temperature": "warm"}),
+    ("top_p", {"top_p": 2}),
+    ("top_k", {"top_k": -1}),
+    ("top_k", {"top_k": 1.5}),
+    ("temperature", {"model": "claude-opus-4-1", "temperature": 0.5, "top_p": 0.5}),
+    ("metadata.user_id", {"metadata": {"user_id": "u" * 257}}),
+    ("metadata.name", {"metadata": {"name": "x"}}),
+    ("service_tier", {"service_tier": "first"}),
+    ("cache_control.type", {"cache_control": {"type": "forever"}}),
+    ("max_token", {"max_token": 1}),
+]
+
+BAD_BODIES = {
+    "empty": b"",
+    "cut": b'{"model": "m"',
+    "not an object": b"[1]",
+    "not UTF-8": b'{"model": "\xff"}',
+    "constant": b'{"model": "m", "max_tokens": NaN}',
+    "deep": b"[" * 100_000,
+    "many digits": b'{"model": "m", "max_tokens": ' + b"9" * 5000 + b"}",
+    "key twice": b'{"model": "a", "model": "b"}',
+}
+
+
+# A lone surrogate in each place where text may stand, and the path that its refusal names.
+LONE_SURROGATES = [
+    ("messages.0.content", r'"messages": [{"role": "user", "content": "a\ud800"}]'),
+    ("messages.0.content.0.text", r'"messages": [{"role": "user", "content": [{"type": "text", "text": "\udfff"}]}]'),
+    ("system", r'"messages": [{"role": "user", "content": "a"}], "system": "\ud800 b"'),
+    ("stop_sequences.0", r'"messages": [{"role": "user", "content": "a"}], "stop_sequences": ["\ud800"]'),
+    ("metadata.user_id", r'"messages": [{"role": "user", "content": "a"}], "metadata": {"user_id": "\ud800"}'),
+]
+
+
+def changed(changes: dict[str, object]) -> dict[str, object]:
+    return {name: value for name, value in {**HELLO, **changes}.items() if value is not ...}
+
+
+@pytest.mark.parametrize(
+    "path", ["/v1/nothing", "/v1/messages/", "/v1/messages/batches", "/v2/messages", "/v1//messages", "/v1"]
+)
+@pytest.mark.parametrize("method", ["GET", "POST", "DELETE"])
+def test_an_unknown_route_is_not_found(client: httpx2.Client, method: str, path: str) -> None:
+    assert_contract_error(client.request(method, path), 404, "not_found_error")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("GET", "/v1/messages", "POST"),
+        ("PUT", "/v1/messages", "POST"),
+        ("OPTIONS", "/v1/messages", "POST"),
+        ("GET", "/v1/messages/count_tokens", "POST"),
+        ("POST", "/v1/models", "GET, HEAD"),
+        ("DELETE", "/v1/models/claude-3-7-sonnet-latest", "GET, HEAD"),
+        ("POST", "/healthz", "GET, HEAD"),
+        ("POST", "/", "GET, HEAD"),
+    ],
+)
+def test_a_wrong_method_is_told_the_right_ones(client: httpx2.Client, method: str, path: str, allowed: str) -> None:
+    refused = client.request(method, path)
+
+    assert_contract_error(refused, 405, "invalid_request_error")
+    assert allowed == refused.headers.get("allow")
+
+
+@pytest.mark.parametrize(
+    "model", ["claude-9", "../../etc/passwd", "claude-3-7-sonnet-latest ", "CLAUDE-3-HAIKU-20240307", "%", "\u2028"]
+)
+def test_an_unknown_model_is_not_found(client: httpx2.Client, model: str) -> None:
+    for path in ("/v1/messages", "/v1/messages/count_tokens"):
+        body = changed({"model": model, "max_tokens": ... if path.endswith("tokens") else 1})
+
+        assert_contract_error(client.post(path, json=body), 404, "not_found_error", "model")
+    assert_contract_error(client.get(f"/v1/models/{quote(model, safe='')}"), 404, "not_found_error", "model")
+
+
+def test_a_close_miss_is_told_the_nearest_name(client: httpx2.Client) -> None:
+    refused = client.post("/v1/messages", json=changed({"model": "claude-3-7-sonet-latest"}))
+
+    assert "`claude-3-7-sonnet-latest`" in assert_contract_error(refused, 404, "not_found_error", "model")
+
+
+@pytest.mark.parametrize(
+    ("path", "changes"), WRONG_FIELDS, ids=[f"{path}-{n}" for n, (path, _) in enumerate(WRONG_FIELDS)]
+)
+def test_a_wrong_field_is_refused_by_its_path(client: httpx2.Client, path: str, changes: dict[str, object]) -> None:
+    headers = {"anthropic-version": "2023-06-01"}
+
+    for stream in (False, True):
+        body = changed({"stream": stream, **changes})
+        assert_contract_error(
+            client.post("/v1/messages", json=body, headers=headers), 400, "invalid_request_error", path
+        )
+
+
+@pytest.mark.parametrize("field", sorted(UNSUPPORTED))
+def test_a_field_that_is_not_supported_yet_is_refused_by_its_path(client: httpx2.Client, field: str) -> None:
+    for path, changes in (("/v1/messages", {}), ("/v1/messages/count_tokens", {"max_tokens": ...})):
+        body = changed({**changes, field: UNSUPPORTED_VALUES[field]})
+
+        assert_contract_error(client.post(path, json=body), 400, "invalid_request_error", field)
+
+
+def test_values_that_ask_for_nothing_are_taken(client: httpx2.Client) -> None:
+    assert [] == sorted(UNSUPPORTED.keys() - NEUTRAL_VALUES.keys())
+    for field, value in NEUTRAL_VALUES.items():
+        assert (field, 200) == (field, client.post("/v1/messages", json=changed({field: value})).status_code)
+
+
+@pytest.mark.parametrize("kind", sorted(UNSUPPORTED_BLOCKS))
+def test_a_block_that_is_not_supported_yet_is_refused_by_its_path(client: httpx2.Client, kind: str) -> None:
+    content = [{"type": "text", "text": "Look:"}, {"type": kind}]
+    body = changed({"messages": [{"role": "user", "content": content}]})
+    refused = client.post("/v1/messages", json=body)
+
+    message = assert_contract_error(refused, 400, "invalid_request_error", "messages.0.content.1.type")
+    assert f"`{kind}`" in message
+
+
+@pytest.mark.parametrize("body", BAD_BODIES.values(), ids=BAD_BODIES.keys())
+def test_a_body_that_is_not_json_as_the_contract_wants_it_is_refused(client: httpx2.Client, body: bytes) -> None:
+    for path in ("/v1/messages", "/v1/messages/count_tokens"):
+        assert_contract_error(client.post(path, content=body), 400, "invalid_request_error")
+
+
+@pytest.mark.parametrize(("path", "fields"), LONE_SURROGATES, ids=[path for path, _ in LONE_SURROGATES])
+def test_a_lone_surrogate_is_refused_by_its_path(client: httpx2.Client, path: str, fields: str) -> None:
+    body = f'{{"model": "{MODEL}", "max_tokens": 9, {fields}}}'
+
+    assert_contract_error(client.post("/v1/messages", content=body.encode()), 400, "invalid_request_error", path)
+
+
+@pytest.mark.parametrize(
+    ("query", "path"),
+    [
+        ("limit=0", "limit"),
+        ("limit=1001", "limit"),
+        ("limit=ten", "limit"),
+        ("limit=1&limit=2", "limit"),
+        ("after_id=claude-9", "after_id"),
+        ("before_id=claude-9", "before_id"),
+        ("after_id=scripted-20260101&before_id=scripted-20260101", "before_id"),
+        ("lifecycle[]=alive", "lifecycle"),
+        ("page=2", "page"),
+    ],
+)
+def test_a_wrong_query_parameter_is_refused_by_its_name(client: httpx2.Client, query: str, path: str) -> None:
+    assert_contract_error(client.get(f"/v1/models?{query}"), 400, "invalid_request_error", path)
+
+
+def test_an_unknown_version_is_refused(client: httpx2.Client) -> None:
+    for version in ("2023-01-01", "", "2026-10-21, 2023-06-01"):
+        refused = client.post("/v1/messages", json=HELLO, headers={"anthropic-version": version})
+
+        assert_contract_error(refused, 400, "invalid_request_error", "anthropic-version")
+
+
+@pytest.mark.parametrize("field", ["temperature", "top_p", "top_k"])
+def test_sampling_is_refused_under_the_new_version_even_at_its_default(client: httpx2.Client, field: str) -> None:
+    refused = client.post("/v1/messages", json=changed({field: 1}), headers={"anthropic-version": "2026-10-21"})
+
+    assert_contract_error(refused, 400, "invalid_request_error", field)
+
+
+def test_a_compressed_body_is_refused(client: httpx2.Client) -> None:
+    refused = client.post("/v1/messages", content=b"{}", headers={"content-encoding": "gzip"})
+
+    assert_contract_error(refused, 400, "invalid_request_error", "content-encoding")
+    assert {"error_code": "request_body_encoding_unsupported"} == refused.json()["error"]["details"]
+
+
+@pytest.mark.parametrize("path", ["/v1/messages", "/v1/messages/count_tokens"])
+def test_a_body_of_one_byte_too_many_is_too_large(client: httpx2.Client, path: str) -> None:
+    body = b'{"model": "' + b"m" * (BODY_BYTES_MAX - 13) + b'"}'
+
+    def in_chunks(content: bytes) -> Iterator[bytes]:
+        for start in range(0, len(content), MEBIBYTE):
+            yield content[start : start + MEBIBYTE]
+
+    assert BODY_BYTES_MAX == len(body)
+    assert_contract_error(client.post(path, content=body), 400, "invalid_request_error", "model")
+    assert_contract_error(client.post(path, content=body + b" "), 413, "request_too_large")
+    assert_contract_error(client.post(path, content=in_chunks(body + b" ")), 413, "request_too_large")
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_prompt_that_cannot_fit_is_told_by_how_much(scenes: Scenes, stream: bool) -> None:
+    text = "x" * 20
+    tokens = len(rendered(("user", text)))
+    body = changed({"messages": [{"role": "user", "content": text}], "stream": stream})
+    refused = httpx2.post(f"{scenes.small_window_url}/v1/messages", json=body)
+
+    message = assert_contract_error(refused, 400, "invalid_request_error")
+    assert f"prompt is too long: {tokens} tokens > {WINDOW - 1} maximum ({tokens - WINDOW + 1} too many)" == message
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_full_server_says_when_to_come_back(scenes: Scenes, stream: bool) -> None:
+    refused = httpx2.post(f"{scenes.busy_url}/v1/messages", json=changed({"stream": stream}))
+
+    assert_contract_error(refused, 529, "overloaded_error")
+    assert 1 <= int(refused.headers["retry-after"]) <= 60
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_engine_that_fails_before_the_first_token_is_a_status(client: httpx2.Client, stream: bool) -> None:
+    body = changed({"messages": [{"role": "user", "content": "fail at once"}], "stream": stream})
+
+    assert_contract_error(client.post("/v1/messages", json=body), 500, "api_error")
+
+
+@pytest.mark.parametrize("text", ["fail half way", "end without a word"])
+def test_an_engine_that_fails_half_way_fails_a_whole_reply(client: httpx2.Client, text: str) -> None:
+    body = changed({"messages": [{"role": "user", "content": text}]})
+
+    assert_contract_error(client.post("/v1/messages", json=body), 500, "api_error")
+
+
+def test_every_answer_has_a_request_id_of_its_own(client: httpx2.Client) -> None:
+    answers = [client.post("/v1/messages", json=HELLO) for _ in range(3)]
+    answers += [client.get(path) for path in ("/healthz", "/v1/models", "/openapi.json", "/", "/nothing", "/metrics")]
+    ids = [answer.headers.get_list("request-id") for answer in answers]
+
+    assert [1] * len(answers) == [len(values) for values in ids]
+    assert len(answers) == len({values[0] for values in ids})

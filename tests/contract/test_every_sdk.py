@@ -1,0 +1,191 @@
+"""The official clients, newest and before 1.0, in Python and TypeScript: all do the same, and all are told the same."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from tests.contract.scenes import MANY_SCRIPTS, OWN_MODEL, SNAPSHOT, WINDOW, Scenes, rendered
+
+HERE = Path(__file__).parent
+ROOT = HERE.parent.parent
+TIMEOUT_S = 120.0
+
+PYTHON_CASES = str(HERE / "sdk_cases.py")
+TYPESCRIPT_CASES = str(HERE / "typescript" / "cases.mjs")
+
+COMMANDS = {
+    "python": [sys.executable, PYTHON_CASES],
+    "python-old": [str(ROOT / ".venv-old-sdk" / "bin" / "python"), PYTHON_CASES],
+    "typescript": ["node", TYPESCRIPT_CASES, "@anthropic-ai/sdk"],
+    "typescript-old": ["node", TYPESCRIPT_CASES, "anthropic-sdk-old"],
+}
+
+VERSIONS = {
+    "python": "2.11.0",
+    "python-old": "0.125.0",
+    "typescript": "1.11.0",
+    "typescript-old": "0.137.0",
+}
+
+Outcomes = dict[str, object]
+
+
+def message(text: str, prompt: str, tokens: int, stop_reason: str = "end_turn", stop: str | None = None) -> Outcomes:
+    return {
+        "model": SNAPSHOT,
+        "text": [text] if text else [],
+        "stop_reason": stop_reason,
+        "stop_sequence": stop,
+        "tokens": [len(rendered(("user", prompt))), tokens],
+    }
+
+
+HELLO = ["Hello", ",", " world", "."]
+STOPPED = message("one two ", "stop at a word", 3, "stop_sequence", "STOP")
+ROOM = WINDOW - len(rendered(("user", "Hi")))
+WITH_ID = {"request_id": "req_"}
+
+EXPECTED: Outcomes = {
+    "whole": message("Hello, world.", "Hi", 4) | WITH_ID,
+    "stop_sequence": STOPPED | WITH_ID,
+    "max_tokens": message("1 2 3", "count to five", 3, "max_tokens") | WITH_ID,
+    "zero_tokens": message("", "Hi", 0, "max_tokens") | WITH_ID,
+    "nothing": message("", "say nothing", 0) | {"deltas": []},
+    "raw_stream": [
+        "message_start",
+        "content_block_start",
+        *["content_block_delta"] * 4,
+        "content_block_stop",
+        "message_delta",
+        "message_stop",
+    ],
+    "stream": message("Hello, world.", "Hi", 4) | {"deltas": HELLO},
+    "many_scripts": message(MANY_SCRIPTS, "many scripts", 8)
+    | {"deltas": ["né", " 你好", " 🎉👩‍🚀", "\u2028", "\r\n", "\x85", "\x00", '"end"']},
+    "stopped_stream": STOPPED | {"deltas": ["one ", "two "]},
+    "silence": message("Well.", "think it over", 2) | {"deltas": ["Well", "."]},
+    "window": message("abcd" * ROOM, "Hi", ROOM, "model_context_window_exceeded"),
+    "count": len(rendered(("user", "Hi"))),
+    "model": {"id": SNAPSHOT, "created_at": "2025-02-19T00:00:00Z", "type": "model"},
+    "headers": {"request_id": "req_", "served_by": OWN_MODEL, "text": "Hello, world."},
+    "old_sampling": "Hello, world.",
+    "right_key": "Hello, world.",
+    "failed_half_way": {"deltas": ["Half", " of it"], "type": "api_error"},
+}
+
+FAILURES = {
+    "bad_request": (400, "invalid_request_error"),
+    "wrong_key": (401, "authentication_error"),
+    "unknown_model": (404, "not_found_error"),
+    "too_large": (413, "request_too_large"),
+    "overloaded": (529, "overloaded_error"),
+    "failed_at_once": (500, "api_error"),
+}
+
+# Each SDK's own name for a failure; the old TypeScript one has none for 413 and 529.
+NAMED = {
+    "bad_request": "BadRequestError",
+    "wrong_key": "AuthenticationError",
+    "unknown_model": "NotFoundError",
+    "too_large": "ContentTooLargeError",
+    "overloaded": "OverloadedError",
+    "failed_at_once": "InternalServerError",
+}
+CLASSES = {
+    "python": NAMED,
+    "python-old": {**NAMED, "too_large": "RequestTooLargeError"},
+    "typescript": NAMED,
+    "typescript-old": {**NAMED, "too_large": "APIError", "overloaded": "InternalServerError"},
+}
+
+# What becomes of `temperature` under the version that the SDK itself sends.
+OWN_SAMPLING = {
+    "python": "temperature",
+    "python-old": "Hello, world.",
+    "typescript": "temperature",
+    "typescript-old": "Hello, world.",
+}
+
+
+@pytest.fixture(scope="module")
+def reports(scenes: Scenes) -> Iterator[dict[str, Outcomes]]:
+    """What each SDK reports; they all run at once."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("ANTHROPIC_")}
+    started = {
+        sdk: subprocess.Popen(
+            [*command, json.dumps(asdict(scenes))],
+            cwd=HERE / "typescript",
+            env=clean,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        for sdk, command in COMMANDS.items()
+    }
+    try:
+        yield {sdk: report(sdk, process) for sdk, process in started.items()}
+    finally:
+        for process in started.values():
+            process.kill()
+
+
+def report(sdk: str, process: subprocess.Popen[bytes]) -> Outcomes:
+    output, errors = process.communicate(timeout=TIMEOUT_S)
+    if process.returncode:
+        raise AssertionError(f"{sdk} ended with status {process.returncode}:\n{errors.decode()}")
+    return json.loads(output)
+
+
+@pytest.mark.parametrize("sdk", COMMANDS)
+def test_the_sdk_is_the_one_that_is_meant(reports: dict[str, Outcomes], sdk: str) -> None:
+    assert VERSIONS[sdk] == reports[sdk]["version"]
+
+
+@pytest.mark.parametrize("case", EXPECTED)
+@pytest.mark.parametrize("sdk", COMMANDS)
+def test_every_sdk_is_told_the_same(reports: dict[str, Outcomes], sdk: str, case: str) -> None:
+    assert EXPECTED[case] == reports[sdk][case]
+
+
+@pytest.mark.parametrize("case", FAILURES)
+@pytest.mark.parametrize("sdk", COMMANDS)
+def test_every_sdk_knows_the_failure_by_its_own_class(reports: dict[str, Outcomes], sdk: str, case: str) -> None:
+    status, kind = FAILURES[case]
+    failure = {
+        "class": CLASSES[sdk][case],
+        "status": status,
+        "type": kind,
+        "request_id": "req_",
+        "told_in_header": True,
+    }
+
+    assert failure == reports[sdk][case]
+
+
+@pytest.mark.parametrize("sdk", COMMANDS)
+def test_sampling_follows_the_version_that_the_sdk_sends(reports: dict[str, Outcomes], sdk: str) -> None:
+    assert OWN_SAMPLING[sdk] == reports[sdk]["own_sampling"]
+
+
+@pytest.mark.parametrize("sdk", COMMANDS)
+def test_every_sdk_pages_through_all_models(reports: dict[str, Outcomes], scenes: Scenes, sdk: str) -> None:
+    ids = [model["id"] for model in httpx2.get(f"{scenes.url}/v1/models?limit=1000").json()["data"]]
+    before = ids[: ids.index("claude-3-haiku-20240307")]
+
+    assert 20 == len(ids)
+    assert ids == reports[sdk]["models"]
+    # Each page is in the order of the list; the pages come from the end.
+    pages = [reports[sdk]["models_backwards"][start : start + 3] for start in range(0, len(before), 3)]
+    assert before == [name for page in reversed(pages) for name in page]
+
+
+def test_every_case_has_an_expectation(reports: dict[str, Outcomes]) -> None:
+    expected = {"version", "models", "models_backwards", "own_sampling", *EXPECTED, *FAILURES}
+
+    assert [expected] * len(COMMANDS) == [set(report) for report in reports.values()]

@@ -1,0 +1,90 @@
+"""Golden transcripts: what goes over the wire, byte by byte, with the ids masked. `make update` rewrites them."""
+
+import os
+import re
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from tests.contract.scenes import MODEL, Scenes
+
+FOLDER = Path(__file__).parent / "golden"
+UPDATE = os.environ.get("UPDATE_GOLDEN") == "1"
+
+IDS = re.compile(rb"(msg|req)_[0-9a-f]{32}")
+JSON = "application/json"
+SSE = "text/event-stream; charset=utf-8"
+
+
+def body(text: str = "Hi", **fields: object) -> dict[str, object]:
+    return {"model": MODEL, "max_tokens": 64, "messages": [{"role": "user", "content": text}], **fields}
+
+
+MESSAGES = "/v1/messages"
+COUNT = {name: value for name, value in body().items() if name != "max_tokens"}
+
+# File -> server, path, body (none: GET), status.
+CASES: dict[str, tuple[str, str, dict[str, object] | None, int]] = {
+    "whole.json": ("url", MESSAGES, body(), 200),
+    "stream.sse": ("url", MESSAGES, body(stream=True), 200),
+    "many_scripts.json": ("url", MESSAGES, body("many scripts"), 200),
+    "many_scripts.sse": ("url", MESSAGES, body("many scripts", stream=True), 200),
+    "stop_sequence.json": ("url", MESSAGES, body("stop at a word", stop_sequences=["STOP"]), 200),
+    "stop_sequence.sse": ("url", MESSAGES, body("stop at a word", stop_sequences=["STOP"], stream=True), 200),
+    "max_tokens.json": ("url", MESSAGES, body("count to five", max_tokens=3), 200),
+    "max_tokens.sse": ("url", MESSAGES, body("count to five", max_tokens=3, stream=True), 200),
+    "max_tokens_0.json": ("url", MESSAGES, body(max_tokens=0), 200),
+    "max_tokens_0_streamed.json": ("url", MESSAGES, body(max_tokens=0, stream=True), 400),
+    "empty_reply.json": ("url", MESSAGES, body("say nothing"), 200),
+    "empty_reply.sse": ("url", MESSAGES, body("say nothing", stream=True), 200),
+    "window_exceeded.json": ("small_window_url", MESSAGES, body(), 200),
+    "window_exceeded.sse": ("small_window_url", MESSAGES, body(stream=True), 200),
+    "prompt_too_long.json": ("small_window_url", MESSAGES, body("x" * 20), 400),
+    "error_before_the_first_byte.json": ("url", MESSAGES, body("fail at once", stream=True), 500),
+    "error_mid_stream.sse": ("url", MESSAGES, body("fail half way", stream=True), 200),
+    "ping_in_silence.sse": ("url", MESSAGES, body("think it over", stream=True), 200),
+    "overloaded.json": ("busy_url", MESSAGES, body(), 529),
+    "missing_key.json": ("keys_url", MESSAGES, body(), 401),
+    "unknown_model.json": ("url", MESSAGES, body(model="claude-3-7-sonet-latest"), 404),
+    "unknown_field.json": ("url", MESSAGES, body(max_token=1), 400),
+    "unsupported_field.json": ("url", MESSAGES, body(tools=[{"name": "look"}]), 400),
+    "count.json": ("url", "/v1/messages/count_tokens", COUNT, 200),
+    "models.json": ("url", "/v1/models?limit=1000", None, 200),
+    "models_page.json": ("url", "/v1/models?limit=2&after_id=claude-sonnet-4-0", None, 200),
+    "model.json": ("url", "/v1/models/claude-3-7-sonnet-latest", None, 200),
+    "nothing_here.json": ("url", "/v1/nothing", None, 404),
+    "wrong_method.json": ("url", MESSAGES, None, 405),
+}
+
+Transcripts = dict[str, tuple[int, str, bytes]]
+
+
+@pytest.fixture(scope="module")
+def transcripts(scenes: Scenes) -> Transcripts:
+    """Status, content type and masked body of every case; all are asked at once, as silence takes its time."""
+
+    def ask(case: tuple[str, str, dict[str, object] | None, int]) -> tuple[int, str, bytes]:
+        server, path, content, _ = case
+        url = getattr(scenes, server) + path
+        answer = httpx2.get(url) if content is None else httpx2.post(url, json=content, timeout=60)
+        return answer.status_code, answer.headers["content-type"], IDS.sub(rb"\1_masked", answer.content)
+
+    with ThreadPoolExecutor(len(CASES)) as pool:
+        return dict(zip(CASES, pool.map(ask, CASES.values()), strict=True))
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_bytes_on_the_wire_are_the_golden_ones(transcripts: Transcripts, name: str) -> None:
+    status, content_type, transcript = transcripts[name]
+    golden = FOLDER / name
+    if UPDATE:
+        golden.write_bytes(transcript)
+
+    assert (CASES[name][3], JSON if name.endswith(".json") else SSE) == (status, content_type)
+    assert golden.read_bytes() == transcript
+
+
+def test_there_is_no_transcript_without_a_case() -> None:
+    assert sorted(CASES) == sorted(file.name for file in FOLDER.iterdir())
