@@ -28,7 +28,7 @@ def serve(tmp_path: Path) -> Iterator[ServerFactory]:
 @pytest.fixture(scope="session")
 def embedded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     """One server with the embedded model for the whole run, without keys. Do not harm it."""
-    server = start_server(tmp_path_factory.mktemp("embedded"), config="[engine]\nslots = 4\n")
+    server = start_server(tmp_path_factory.mktemp("embedded"), config="[engine]\nslots = 4\nthreads = 1\n")
     yield server
     server.stop()
 

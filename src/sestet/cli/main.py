@@ -5,9 +5,11 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.text import Text
 
 from sestet import __version__
 from sestet.cli import chat, models, pull, serve
+from sestet.cli.printable import one_line
 from sestet.config import ConfigError
 from sestet.engines.llamacpp.process import EngineLoadError
 
@@ -44,12 +46,9 @@ def main() -> None:
     try:
         app()
     except (ConfigError, EngineLoadError) as error:
-        Console(stderr=True, highlight=False).print(f"[bold red]sestet:[/] {_plain(str(error))}", soft_wrap=True)
+        message = Text.assemble(("sestet:", "bold red"), " ", one_line(str(error)))
+        Console(stderr=True, highlight=False).print(message, soft_wrap=True)
         sys.exit(2)
-
-
-def _plain(text: str) -> str:
-    return text.replace("[", r"\[")
 
 
 if __name__ == "__main__":

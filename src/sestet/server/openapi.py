@@ -1,11 +1,13 @@
 """The OpenAPI document, from the request types themselves."""
 
-from typing import Any
+import re
+from typing import Any, get_args
 
 import orjson
 from pydantic.json_schema import models_json_schema
 
 from sestet import __version__
+from sestet.contract.events import StopReason
 from sestet.contract.requests import CountTokensRequest, MessagesRequest
 
 _REF = "#/components/schemas/{model}"
@@ -27,7 +29,7 @@ def openapi_document() -> bytes:
         "security": [{"x-api-key": []}, {"bearer": []}, {}],
         "paths": _paths(),
         "components": {
-            "schemas": {**definitions["$defs"], **_SCHEMAS},
+            "schemas": {**_without_sources(definitions["$defs"]), **_SCHEMAS},
             "securitySchemes": {
                 "x-api-key": {"type": "apiKey", "in": "header", "name": "x-api-key"},
                 "bearer": {"type": "http", "scheme": "bearer"},
@@ -42,6 +44,14 @@ def openapi_document() -> bytes:
         },
     }
     return orjson.dumps(document)
+
+
+def _without_sources(schemas: dict[str, Any]) -> dict[str, Any]:
+    """Our docstrings name the source of a rule; readers of the API have no such file."""
+    for schema in schemas.values():
+        if "description" in schema:
+            schema["description"] = re.sub(r" \(WIRE\.md[^)]*\)", "", schema["description"])
+    return schemas
 
 
 def _paths() -> dict[str, Any]:
@@ -128,6 +138,8 @@ def _paths() -> dict[str, Any]:
         "/healthz": _operation("healthz", "The process answers", public=True),
         "/readyz": _operation("readyz", "A request sent now would be answered", public=True),
         "/metrics": _operation("metrics", "Prometheus text"),
+        "/openapi.json": _operation("openapi", "This document", public=True),
+        "/": _operation("page", "The API, to browse and to try", public=True),
     }
 
 
@@ -186,7 +198,7 @@ _SCHEMAS: dict[str, Any] = {
                     "properties": {"type": {"const": "text"}, "text": {"type": "string"}},
                 },
             },
-            "stop_reason": {"enum": ["end_turn", "max_tokens", "stop_sequence", "model_context_window_exceeded"]},
+            "stop_reason": {"enum": [*get_args(StopReason)]},
             "stop_sequence": {"type": ["string", "null"]},
             "usage": {"$ref": _REF.format(model="Usage")},
         },
@@ -213,6 +225,8 @@ _SCHEMAS: dict[str, Any] = {
             "lifecycle",
             "max_input_tokens",
             "max_tokens",
+            "served_by",
+            "alias_of",
         ],
         "properties": {
             "type": {"const": "model"},
