@@ -1,7 +1,7 @@
 """What an engine is asked and what it answers: facts about tokens, no index, block or wire name."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 FinishReason = Literal["end", "length"]
 
@@ -25,9 +25,11 @@ class Generation:
     sampling: Sampling
 
 
-@dataclass(frozen=True, slots=True)
-class Text:
-    """More text; `output_tokens` counts all tokens drawn so far, those that show no text included."""
+class Text(NamedTuple):
+    """More text; `output_tokens` counts all tokens drawn so far, those that show no text included.
+
+    A tuple, because one is made for every token.
+    """
 
     text: str
     output_tokens: int

@@ -45,8 +45,10 @@ class BlockStart:
     kind: BlockKind
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class BlockDelta:
+    """Not frozen: that would triple the time to make one, and one is made for every token."""
+
     index: int
     kind: BlockKind
     text: str

@@ -91,7 +91,7 @@ class SseStream:
         self._held.append(frame)
 
     async def write(self, frame: bytes, *, last: bool = False) -> None:
-        self._writing_since = self._loop.time()
+        self._writing_since = self._wrote_at = self._loop.time()
         if not self.committed:
             self.committed = True
             await self._send({"type": "http.response.start", "status": 200, "headers": self.headers})
@@ -99,7 +99,6 @@ class SseStream:
             frame = b"".join((*self._held, frame))
             self._held.clear()
         await self._send({"type": "http.response.body", "body": frame, "more_body": not last})
-        self._wrote_at = self._loop.time()
         self._writing_since = None
 
     def stalled_s(self) -> float:

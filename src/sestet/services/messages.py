@@ -81,7 +81,7 @@ class Messages:
                     async for delta in deltas:
                         if first_token_s is None:
                             first_token_s = time.monotonic() - started
-                        events = list(assembler.feed(delta))
+                        events = assembler.feed(delta)
                         if assembler.finished:
                             last = events
                             break  # the engine is closed before the client reads the end

@@ -26,8 +26,6 @@ class StopMatcher:
         self._held = ""
 
     def feed(self, text: str) -> Released:
-        if not self._stops:
-            return Released(text)
         text = self._held + text
         ends = [(start + len(stop), -len(stop)) for stop in self._stops if (start := text.find(stop)) >= 0]
         if ends:
