@@ -362,8 +362,10 @@ def test_the_openapi_document_is_valid_and_knows_every_route() -> None:
     validate_openapi(document)
 
     assert [
+        "/",
         "/healthz",
         "/metrics",
+        "/openapi.json",
         "/readyz",
         "/v1/messages",
         "/v1/messages/count_tokens",
