@@ -1,5 +1,8 @@
 """`sestet serve`: runs the server and says where it is, what it serves, and what to paste."""
 
+import os
+import shutil
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -64,12 +67,20 @@ def _banner(settings: Config, application: Application, url: str) -> None:
         _console.print(line, markup=False, soft_wrap=True)
     if WEIGHTS_ID in application.served:
         _console.print(
-            "\nThe embedded model has 135 million parameters and is often wrong. A better one: sestet pull --help",
+            "\nThe embedded model has 135 million parameters and is often wrong. A better one: "
+            f"{_command()} pull --help",
             soft_wrap=True,
         )
-    _console.print(f"\nIn another terminal: [bold]sestet chat --url {url}[/], or in Python:\n")
+    _console.print(f"\nIn another terminal: [bold]{_command()} chat --url {url}[/], or in Python:\n")
     _console.print(_snippet(url, settings, application.catalog.routes()[0].card.id), markup=False, soft_wrap=True)
     _console.print(f"\nBrowse the API at {url}/ . Stop with Ctrl-C.\n")
+
+
+def _command() -> str:
+    """How this shell would find the command again: by its name, or by the path it was started with."""
+    started_as = Path(sys.argv[0])
+    is_hidden = started_as.name == "sestet" and shutil.which("sestet") is None
+    return os.path.relpath(started_as) if is_hidden else "sestet"
 
 
 def _access(settings: Config) -> str:
