@@ -9,7 +9,8 @@ from sestet.engines.llamacpp.process import EngineLoadError, EngineProcess, Llam
 from tests.unit.engines.gguf_file import STRING, gguf, with_entry
 
 MEMORY_BOMBS = {
-    "doubling": "{% set ns = namespace(s='aaaaaaaaaa') %}{% for i in range(60) %}{% set ns.s = ns.s ~ ns.s %}{% endfor %}",
+    "doubling": "{% set ns = namespace(s='aaaaaaaaaa') %}"
+    "{% for i in range(60) %}{% set ns.s = ns.s ~ ns.s %}{% endfor %}",
     "replacing": "{{ 'a' | replace('a', 'b' * 100000) | replace('b', 'c' * 100000) | length }}",
     "joining": "{{ (['a' * 100000] * 100000) | join('') | length }}",
 }

@@ -28,7 +28,8 @@ def serve(
     ] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on; 0 takes a free one.")] = None,
     model: Annotated[
-        Path | None, typer.Option(help="Serve this GGUF file instead of what the configuration names.")
+        Path | None,
+        typer.Option(help="Serve this GGUF file instead of what the configuration names.", readable=False),
     ] = None,
     engine: Annotated[str | None, typer.Option(help="`llamacpp` or `scripted`.")] = None,
     script: Annotated[Path | None, typer.Option(help="What the scripted engine says, a TOML file.")] = None,

@@ -1,6 +1,7 @@
 """Runs the server: the address first, then the engines, then uvicorn; and ends it without losing a reply."""
 
 import asyncio
+import gc
 import ipaddress
 import signal
 import socket
@@ -102,6 +103,9 @@ async def _serve(
     running = asyncio.create_task(server.serve(sockets=[listener]))
     try:
         await server.listening.wait()
+        # What is loaded by now stays: the collector need not look at it again with every generation of requests.
+        gc.collect()
+        gc.freeze()
         on_ready(application, _url(config, listener))
         await asyncio.wait({running, stopping}, return_when=asyncio.FIRST_COMPLETED)
         await _drain(application, config.server.drain_s, loop)

@@ -7,7 +7,7 @@ requests that had not begun wait for the next child.
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 
 import aiohttp
 import orjson
@@ -24,6 +24,7 @@ PATIENCE_S = 15.0  # how long a request waits for a child that is being replaced
 PROBE_EVERY_S = 5.0
 PIECES_MAX = 10_000
 _CONNECT_TIMEOUT_S = 5.0
+_DEATH_SEEN_S = 0.1  # until a child's end is known here
 _TOKENIZE_TIMEOUT_S = 120.0
 
 Report = Callable[[str, dict[str, object]], None]
@@ -39,6 +40,9 @@ class LlamaCppEngine:
         self._session: aiohttp.ClientSession | None = None
         self._up = asyncio.Event()
         self._deaths: list[float] = []
+        self._generating = 0
+        self._progress_at = 0.0
+        self._stalled = False
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
@@ -92,9 +96,14 @@ class LlamaCppEngine:
             "cache_prompt": True,
             "return_progress": True,
         }
-        async with self._translated(), await self._post("completion", orjson.dumps(body)) as answer:
+        async with (
+            self._translated(),
+            await self._post("completion", orjson.dumps(body)) as answer,
+            self._progressing() as progressed,
+        ):
             buffer = b""
             async for chunk in answer.content.iter_any():
+                progressed()
                 *frames, buffer = (buffer + chunk).split(b"\n\n")
                 for frame in frames:
                     delta = _delta(frame)
@@ -114,13 +123,21 @@ class LlamaCppEngine:
     async def _post(
         self, path: str, body: bytes, timeout: aiohttp.ClientTimeout | None = None
     ) -> aiohttp.ClientResponse:
-        """The child's answer. A child that cannot even be reached has done nothing yet: the next one is asked."""
+        """The child's answer. A child that cannot be reached has done nothing yet, so the next one is asked. One that
+        dies before it says a word gets the request once more, in case the request was only waiting."""
+        may_ask_again = True
         while True:
             session = await self._ready_session()
             try:
                 answer = await session.post(f"http://engine/{path}", data=body, timeout=timeout or session.timeout)
             except aiohttp.ClientConnectorError:
                 self._kill()
+                continue
+            except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError):
+                if not may_ask_again:
+                    raise
+                may_ask_again = False
+                await asyncio.sleep(_DEATH_SEEN_S)
                 continue
             if answer.status != 200:
                 answer.close()
@@ -144,15 +161,30 @@ class LlamaCppEngine:
         return self._session
 
     @asynccontextmanager
+    async def _progressing(self) -> AsyncIterator[Callable[[], None]]:
+        """Around a generation: calling what it yields says that the engine got on. One engine serves all its
+        streams in turn, so any one's progress is every one's."""
+
+        def progressed() -> None:
+            self._progress_at = loop.time()
+
+        loop = asyncio.get_running_loop()
+        if self._generating == 0:
+            progressed()
+        self._generating += 1
+        try:
+            yield progressed
+        finally:
+            self._generating -= 1
+
+    @asynccontextmanager
     async def _translated(self) -> AsyncIterator[None]:
         """Around every use of the link, iteration included: foreign errors become the contract's."""
         try:
             yield
-        except aiohttp.SocketTimeoutError:
-            self._report("engine_stalled", {"stall_timeout_s": self._settings.stall_timeout_s})
-            self._kill()
-            raise ApiError("api_error", "the engine made no progress and was restarted") from None
         except (aiohttp.ClientError, TimeoutError, orjson.JSONDecodeError) as error:
+            if self._stalled:
+                raise ApiError("api_error", "the engine made no progress and was restarted") from None
             self._report("engine_link_failed", {"error": type(error).__name__})
             raise ApiError("api_error", "the engine stopped while it was answering") from None
 
@@ -165,11 +197,10 @@ class LlamaCppEngine:
             # A connection for each request: closing it is how a request is cancelled, and only that request.
             connector=aiohttp.UnixConnector(child.socket, force_close=True, limit=0),
             headers={"Authorization": f"Bearer {child.secret}", "Content-Type": "application/json"},
-            timeout=aiohttp.ClientTimeout(
-                total=None, sock_connect=_CONNECT_TIMEOUT_S, sock_read=self._settings.stall_timeout_s
-            ),
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_TIMEOUT_S),
             trust_env=False,
         )
+        self._stalled = False
         self._up.set()
 
     async def _take_down(self) -> None:
@@ -204,15 +235,31 @@ class LlamaCppEngine:
                     self._report("engine_load_failed", {"error": str(error)})
 
     async def _probe(self) -> None:
-        """An idle engine that hangs shows it by not answering; a busy one by a reply without progress."""
+        """A busy engine that hangs shows it by replies without progress, an idle one by not answering."""
+        stall_timeout_s = self._settings.stall_timeout_s
+        loop = asyncio.get_running_loop()
         while True:
-            await asyncio.sleep(PROBE_EVERY_S)
+            await asyncio.sleep(min(PROBE_EVERY_S, stall_timeout_s / 4))
             if not self._up.is_set():
                 continue
-            assert self._session is not None
-            with suppress(ApiError):
-                async with self._translated(), self._session.get("http://engine/health"):
-                    pass
+            if self._generating:
+                hangs = loop.time() - self._progress_at > stall_timeout_s
+            else:
+                hangs = not await self._answers(stall_timeout_s)
+            if hangs and self._up.is_set():
+                self._report("engine_stalled", {"stall_timeout_s": stall_timeout_s})
+                self._stalled = True
+                self._kill()
+
+    async def _answers(self, timeout_s: float) -> bool:
+        assert self._session is not None
+        try:
+            async with self._session.get("http://engine/health", timeout=aiohttp.ClientTimeout(total=timeout_s)):
+                return True
+        except TimeoutError:
+            return False
+        except aiohttp.ClientError:  # dead rather than hanging: `_supervise` knows
+            return True
 
 
 def _backoff_s(deaths: int) -> float:

@@ -15,6 +15,8 @@ from typing import Any
 from sestet.contract.deltas import Weights
 
 _RUNTIME_PREFIX = "sestet-engine-"
+_SOCKET_BASE_BYTES_MAX = 68
+_SHORT_BASE = "/tmp"  # noqa: S108 - the folder made in it is ours alone, with mode 0700
 _ANSWER_BYTES_MAX = 16 * 2**20  # templates and special tokens of large vocabularies
 
 
@@ -53,7 +55,7 @@ class EngineProcess:
     def __init__(self, process: asyncio.subprocess.Process, folder: Path, secret: str) -> None:
         self._process = process
         self._folder = folder
-        self.socket = str(folder / "engine.sock")
+        self.socket = str(folder / "e.sock")  # llama.cpp takes a name with this ending for a Unix socket
         self.secret = secret
         self.weights: Weights
         self.slots: int
@@ -66,7 +68,7 @@ class EngineProcess:
     async def start(cls, settings: LlamaCppSettings) -> "EngineProcess":
         """A child that serves; `EngineLoadError` if it does not come to that."""
         _sweep()
-        folder = Path(tempfile.mkdtemp(prefix=f"{_RUNTIME_PREFIX}{os.getpid()}-"))
+        folder = _runtime_folder()
         secret = secrets.token_urlsafe(24)
         with (folder / "engine.log").open("wb") as log:
             process = await asyncio.create_subprocess_exec(
@@ -147,9 +149,18 @@ def _environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith("SESTET_")}
 
 
+def _runtime_folder() -> Path:
+    """A folder of ours alone. The name of a Unix socket has 107 bytes at most, so a deep TMPDIR cannot hold it."""
+    base = tempfile.gettempdir()
+    if len(os.fsencode(base)) > _SOCKET_BASE_BYTES_MAX:
+        base = _SHORT_BASE
+    return Path(tempfile.mkdtemp(prefix=f"{_RUNTIME_PREFIX}{os.getpid()}-", dir=base))
+
+
 def _sweep() -> None:
     """Removes what servers that were killed could not."""
-    for folder in Path(tempfile.gettempdir()).glob(f"{_RUNTIME_PREFIX}*"):
-        owner = folder.name.removeprefix(_RUNTIME_PREFIX).partition("-")[0]
-        if owner.isdigit() and not Path(f"/proc/{owner}").exists():
-            shutil.rmtree(folder, ignore_errors=True)
+    for base in {tempfile.gettempdir(), _SHORT_BASE}:
+        for folder in Path(base).glob(f"{_RUNTIME_PREFIX}*"):
+            owner = folder.name.removeprefix(_RUNTIME_PREFIX).partition("-")[0]
+            if owner.isdigit() and not Path(f"/proc/{owner}").exists():
+                shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,1 @@
+"""What every engine must do, and what the process behind llamacpp must survive."""
