@@ -108,20 +108,12 @@ def many_messages() -> object:
     return [user("x"), {"role": "assistant", "content": "y"}] * 49_999 + [user("z")]
 
 
-def too_many_messages() -> object:
-    return [user("x")] * 100_001
-
-
 def many_keys() -> object:
     return [{**user("x"), **{f"key{number}": 1 for number in range(1_000_000)}}]
 
 
 def many_wrong_blocks() -> object:
     return [user([{"type": "text", "text": 1}] * 500_000)]
-
-
-def escaped_string() -> object:
-    return [user("\x01" * (5 * MIB))]
 
 
 def control_tokens() -> object:
@@ -132,10 +124,8 @@ SHAPES: dict[str, Callable[[], object]] = {
     "one string": one_string,
     "a million blocks": many_blocks,
     "100,000 messages": many_messages,
-    "too many messages": too_many_messages,
     "a million keys": many_keys,
     "500,000 wrong blocks": many_wrong_blocks,
-    "escaped string": escaped_string,
     "control tokens": control_tokens,
 }
 

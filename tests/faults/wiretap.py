@@ -32,5 +32,5 @@ async def wiretap(temporary: Path) -> AsyncIterator[list[tuple[str, bytes]]]:
 
 
 def _aside(temporary: Path) -> tuple[Path, Path]:
-    (path,) = temporary.glob("*/engine.sock")
+    (path,) = temporary.glob("*/*.sock")
     return path, path.rename(path.with_name("true.sock"))

@@ -7,7 +7,16 @@ contract has and this server does not yet: such a field is refused by its path, 
 from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 MESSAGES_MAX = 100_000
@@ -117,7 +126,7 @@ def _text_or_blocks(value: object) -> str | None:
 
 
 Content = Annotated[
-    Annotated[str, Tag("<text>")] | Annotated[list[ContentBlock], Tag("<blocks>")],
+    Annotated[str, Tag("<text>")] | Annotated[list[ContentBlock], Field(fail_fast=True), Tag("<blocks>")],
     Discriminator(
         _text_or_blocks,
         custom_error_type="content_type",
@@ -143,7 +152,7 @@ class PromptRequest(Shape):
     """What a reply and a token count have in common: all that shapes the prompt."""
 
     model: Annotated[str, Field(min_length=1, max_length=256)]
-    messages: Annotated[list[InputMessage], Field(min_length=1, max_length=MESSAGES_MAX)]
+    messages: Annotated[list[InputMessage], Field(min_length=1, fail_fast=True, max_length=MESSAGES_MAX)]
     system: Content | None = None
     cache_control: CacheControl | None = None
 
@@ -175,7 +184,7 @@ class MessagesRequest(PromptRequest):
 
     max_tokens: Annotated[int, Field(ge=0, le=MAX_TOKENS_MAX)]
     stream: bool = False
-    stop_sequences: Annotated[list[StopSequence], Field(max_length=STOP_SEQUENCES_MAX)] | None = None
+    stop_sequences: Annotated[list[StopSequence], Field(fail_fast=True, max_length=STOP_SEQUENCES_MAX)] | None = None
     temperature: Annotated[float, Field(ge=0, le=1)] | None = None
     top_p: Annotated[float, Field(ge=0, le=1)] | None = None
     top_k: Annotated[int, Field(ge=0, le=MAX_TOKENS_MAX)] | None = None

@@ -15,6 +15,8 @@ from pydantic_core import ErrorDetails
 
 from sestet.contract.errors import ApiError, invalid
 
+KEYS_MAX = 10_000  # in one object; nothing in the contract comes near
+
 _Model = TypeVar("_Model", bound=BaseModel)
 
 # Texts of the library that would show our class names.
@@ -57,6 +59,8 @@ def _load(body: bytes) -> object:
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len(pairs) > KEYS_MAX:
+        raise invalid(f"an object in the request body has more than {KEYS_MAX} keys")
     found = dict(pairs)
     if len(found) != len(pairs):
         seen: set[str] = set()

@@ -6,6 +6,7 @@ the prompt, so counts can be checked by hand and every prompt it was sent can be
 
 import asyncio
 import tomllib
+from collections import deque
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
@@ -19,6 +20,8 @@ from sestet.contract.errors import ApiError
 
 # Without a pace, others get to run after so many tokens, as they do between a real engine's batches.
 TOKENS_AT_ONCE = 8
+
+RECORDS_MAX = 256
 
 Then = Literal["end", "hang", "crash", "error", "stop_short"]
 
@@ -89,11 +92,10 @@ class Record:
 
 @dataclass(slots=True)
 class ScriptedEngine:
-    """An engine of the port in services/ports.py. `records` grows with every generation unless `record` is off."""
+    """An engine of the port in services/ports.py. `records` holds what it was sent last."""
 
     script: Script = field(default_factory=Script)
-    record: bool = True
-    records: list[Record] = field(default_factory=list)
+    records: deque[Record] = field(default_factory=lambda: deque(maxlen=RECORDS_MAX))
     running: int = 0
     _down_until: float = 0.0
     _crashes: int = 0
@@ -123,8 +125,7 @@ class ScriptedEngine:
         if not self.ready:
             raise ApiError("overloaded_error", "the engine is restarting", retry_after_s=self.script.restart_s)
         record = Record(job, "".join(map(chr, job.prompt)))
-        if self.record:
-            self.records.append(record)
+        self.records.append(record)
         self.running += 1
         crashes_before = self._crashes
         try:

@@ -153,8 +153,7 @@ def _serve(one: Plan, engine: Engine, queue_max: int) -> Served:
 async def _engine(config: Config, one: Plan, metrics: Metrics, started: list[Startable]) -> Engine:
     if one.path is None:
         try:
-            script = read_script(config.engine.script) if config.engine.script else Script()
-            return ScriptedEngine(script, record=False)  # a server would keep every prompt for ever
+            return ScriptedEngine(read_script(config.engine.script) if config.engine.script else Script())
         except ScriptError as error:
             raise ConfigError(str(error)) from None
     settings = LlamaCppSettings(

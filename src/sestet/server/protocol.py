@@ -53,6 +53,10 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._in_headers = False
+        size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+        if size > HEADER_BYTES_MAX:
+            self._refuse(431, f"the headers are larger than {HEADER_BYTES_MAX} bytes")
+            return
         self._received = 0
         self._stop_timer()
         self._body_since = self.loop.time()

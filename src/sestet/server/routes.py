@@ -65,7 +65,8 @@ class Endpoints:
 
     async def get_model(self, scope: Scope, receive: Receive, send: Send) -> None:
         """GET /v1/models/{model_id}"""
-        await send_json(send, anthropic.encode_model(self._models.find(scope["path_params"]["model_id"])))
+        name = scope["path"].removeprefix("/v1/models/")  # the router's own match loses a line end
+        await send_json(send, anthropic.encode_model(self._models.find(name)))
 
     async def _whole(
         self, request: MessagesRequest, call: Call, exchange: Exchange, receive: Receive, send: Send

@@ -132,7 +132,7 @@ def test_a_prompt_that_cannot_fit_is_refused_before_anything_runs() -> None:
     error = failure(of, max_tokens=1)
 
     assert ("invalid_request_error", "(1 too many)") == (error.kind, error.message[-12:])
-    assert ([], []) == (of.engine.records, of.ledger.settled)
+    assert ([], []) == (list(of.engine.records), of.ledger.settled)
 
 
 def test_a_stop_sequence_ends_the_reply_and_the_engine() -> None:
