@@ -15,7 +15,6 @@ from starlette.types import Receive, Scope, Send
 
 from sestet.gate.keys import Keyring
 from sestet.server.gate import Gate
-from sestet.server.lifecycle import Lifecycle
 from sestet.server.metrics import Metrics
 from tests.conftest import ServerFactory
 from tests.faults.conftest import KEY
@@ -166,7 +165,7 @@ def test_an_error_nobody_thought_of_is_told_without_its_text(error: Exception) -
         raise error
 
     async def ask() -> httpx2.Response:
-        gate = Gate(fail, Keyring(()), (), Lifecycle(), Metrics())
+        gate = Gate(fail, Keyring(()), (), Metrics())
         transport = httpx2.ASGITransport(app=gate)
         async with httpx2.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
             return await client.get("/v1/models")

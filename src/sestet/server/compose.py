@@ -137,7 +137,7 @@ async def build(config: Config, on_load: Callable[[Plan], None] = lambda _plan: 
     endpoints = Endpoints(Messages(names, served, metrics), Models(names, served), lifecycle, heart)
     keyring = Keyring(key.get_secret_value() for key in config.access.keys)
     hosts = (*config.server.allowed_hosts, config.server.host)
-    gate = Gate(routes(endpoints, lifecycle, metrics, served), keyring, hosts, lifecycle, metrics)
+    gate = Gate(routes(endpoints, lifecycle, metrics, served), keyring, hosts, metrics)
     return Application(gate, names, served, lifecycle, heart, metrics, started)
 
 

@@ -18,7 +18,6 @@ from sestet.dialects import anthropic
 from sestet.gate.keys import ANYONE, Caller, Keyring
 from sestet.server import ids
 from sestet.server.exchange import ClientGone
-from sestet.server.lifecycle import Lifecycle
 from sestet.server.metrics import Metrics
 
 # What anybody may read: whether the server is up, and how to use it. None of it holds a secret.
@@ -42,13 +41,10 @@ class RequestContext:
 class Gate:
     """Outermost ASGI application. `hosts` are the `Host` names let in while no key is asked for."""
 
-    def __init__(
-        self, app: ASGIApp, keyring: Keyring, hosts: Collection[str], lifecycle: Lifecycle, metrics: Metrics
-    ) -> None:
+    def __init__(self, app: ASGIApp, keyring: Keyring, hosts: Collection[str], metrics: Metrics) -> None:
         self._app = app
         self._keyring = keyring
         self._hosts = LOOPBACK_NAMES | {host.lower() for host in hosts}
-        self._lifecycle = lifecycle
         self._metrics = metrics
         self._log = structlog.get_logger("sestet")
 
