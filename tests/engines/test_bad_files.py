@@ -85,6 +85,7 @@ def test_the_tiny_header_is_read_as_it_is_written(tmp_path: Path) -> None:
         bos_token="<s>",
         eos_token="</s>",
         special_tokens=("<s>", "</s>"),
+        token_characters_max=0,
     ) == read_facts(path)
 
 

@@ -37,9 +37,9 @@ class Watch:
 
     @property
     def canary_p99_s(self) -> float:
-        """Of few answers the last but one; the last is what `canary_max_s` is for."""
+        """Of fewer than a hundred answers there is no such thing: then only `canary_max_s` bounds them."""
         times = sorted(seconds for _, seconds in self.canary)
-        return times[int((len(times) - 1) * 0.99)]
+        return times[int((len(times) - 1) * 0.99)] if len(times) >= 100 else 0.0
 
     @property
     def canary_max_s(self) -> float:

@@ -51,7 +51,8 @@ class Weights:
     """What loaded weights say of themselves.
 
     `window` is in tokens, prompt and reply together, for one sequence. `special_tokens` are the spellings that
-    the tokenizer turns into control tokens; they must never come from a client's text.
+    the tokenizer turns into control tokens; they must never come from a client's text. `token_characters_max` is
+    the most text that one token can stand for; 0 where that is not known.
     """
 
     window: int
@@ -59,3 +60,4 @@ class Weights:
     bos_token: str
     eos_token: str
     special_tokens: tuple[str, ...]
+    token_characters_max: int = 0

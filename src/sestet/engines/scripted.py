@@ -108,6 +108,7 @@ class ScriptedEngine:
             bos_token="<|im_start|>",  # noqa: S106 - a token of the vocabulary, not of anybody's session
             eos_token="<|im_end|>",  # noqa: S106 - as above
             special_tokens=("<|im_start|>", "<|im_end|>"),
+            token_characters_max=1,
         )
 
     @property

@@ -15,7 +15,7 @@ from sestet.contract.versions import ApiVersion
 from sestet.services.ports import Books, Ending, Settlement
 from sestet.services.served import Served
 from sestet.turn.assemble import Assembler
-from sestet.turn.render import fit, render
+from sestet.turn.render import fit, refuse_hopeless, render
 from sestet.turn.validate import ValidPrompt, validate, validate_prompt
 
 _LARGE_PROMPT_CHARACTERS = 256 * 1024  # rendered in a thread, so that other replies go on meanwhile
@@ -51,8 +51,10 @@ class Messages:
         """Refuses what can be refused (`ApiError`), then hands out the stream; nothing runs until it is read."""
         route, served = self._find(request.model)
         valid = validate(request, served.rules(route.card, call.betas), call.version)
+        window = served.window(route.card, call.betas)
+        refuse_hopeless(valid.prompt, window, served.engine.weights.token_characters_max)
         prompt = await self._tokens(valid.prompt, served)
-        room = fit(len(prompt), served.window(route.card, call.betas), valid.max_tokens)
+        room = fit(len(prompt), window, valid.max_tokens)
         job = Generation(call.request_id, prompt, room, valid.sampling)
         length_reason: StopReason = "max_tokens" if room == valid.max_tokens else "model_context_window_exceeded"
         assembler = Assembler(Usage(len(prompt)), valid.stop_sequences, length_reason)

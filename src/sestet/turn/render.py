@@ -22,6 +22,19 @@ def render(prompt: ValidPrompt, template: ChatTemplate) -> tuple[str, ...]:
         raise invalid(f"the model's chat template refuses this conversation: {error}", "messages") from error
 
 
+def refuse_hopeless(prompt: ValidPrompt, window: int, token_characters_max: int) -> None:
+    """Refuses a prompt that cannot fit whatever its tokens are, before anything is done with all of its text."""
+    if token_characters_max == 0:
+        return
+    characters = len(prompt.system or "") + sum(len(turn.text) for turn in prompt.turns)
+    least_tokens = characters // token_characters_max
+    longest = window - 1
+    if least_tokens > longest:
+        raise ApiError(
+            "invalid_request_error", f"prompt is too long: at least {least_tokens} tokens > {longest} maximum"
+        )
+
+
 def fit(prompt_tokens: int, window: int, max_tokens: int) -> int:
     """How many tokens may be drawn after a prompt: `max_tokens`, or what the window still holds.
 

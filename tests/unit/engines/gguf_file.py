@@ -20,6 +20,7 @@ SMALL: Mapping[str, Value] = {
     "llama.attention.head_count": (U32, 8),
     "llama.attention.head_count_kv": (U32, 2),
     "tokenizer.chat_template": (STRING, TEMPLATE),
+    "tokenizer.ggml.model": (STRING, "gpt2"),
     "tokenizer.ggml.tokens": (ARRAY, (STRING, ["a", "<|im_start|>", "<|im_end|>", "<think>", "<unused>", " ", "b"])),
     "tokenizer.ggml.token_type": (ARRAY, (I32, [1, 3, 3, 4, 4, 4, 1])),
     "tokenizer.ggml.bos_token_id": (U32, 1),

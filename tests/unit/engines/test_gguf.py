@@ -43,6 +43,7 @@ def test_an_honest_header_is_read(file: Path) -> None:
         bos_token="<|im_start|>",
         eos_token="<|im_end|>",
         special_tokens=("<|im_start|>", "<|im_end|>", "<think>"),
+        token_characters_max=12,
     ) == facts(file, gguf(SMALL))
 
 
@@ -199,3 +200,9 @@ def test_a_value_of_another_type_is_refused_or_does_no_harm(file: Path, key: str
 def test_a_file_that_is_not_there_is_the_callers_problem(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         read_facts(tmp_path / "missing.gguf")
+
+
+def test_tokens_of_a_tokenizer_that_folds_white_space_may_stand_for_any_length(file: Path) -> None:
+    folds: dict[str, Value] = {**SMALL, "tokenizer.ggml.model": (STRING, "t5")}
+
+    assert 0 == facts(file, gguf(folds)).token_characters_max

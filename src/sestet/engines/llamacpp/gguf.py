@@ -22,6 +22,9 @@ _ARRAY: Final = 9
 _CONTROL: Final = 3
 _USER_DEFINED: Final = 4
 
+# Tokenizers that keep every character of a text; others fold white space, so their tokens may stand for any length.
+_LOSSLESS: Final = ("gpt2", "llama")
+
 
 class GgufError(ValueError):
     """The file is not a GGUF file this reader understands; the text says where it stops making sense."""
@@ -39,6 +42,7 @@ class GgufFacts:
     bos_token: str
     eos_token: str
     special_tokens: tuple[str, ...]
+    token_characters_max: int
 
 
 def read_facts(path: Path) -> GgufFacts:
@@ -147,4 +151,5 @@ def _facts(header: Mapping[str, Any]) -> GgufFacts:
             for text, kind in zip(tokens, types, strict=False)
             if kind == _CONTROL or (kind == _USER_DEFINED and len(text.strip()) > 1 and text in template)
         ),
+        token_characters_max=max(map(len, tokens)) if header.get("tokenizer.ggml.model") in _LOSSLESS else 0,
     )

@@ -141,6 +141,7 @@ def _weights(facts: Mapping[str, Any], window: int) -> Weights:
         bos_token=facts["bos_token"],
         eos_token=facts["eos_token"],
         special_tokens=tuple(facts["special_tokens"]),
+        token_characters_max=facts["token_characters_max"],
     )
 
 
