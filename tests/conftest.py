@@ -1,11 +1,17 @@
 """Fixtures that every kind of test may use."""
 
+import os
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.running import RunningServer, start_server
+
+# What is started in the test's own process keeps its data apart from the user's too.
+_data_home = tempfile.TemporaryDirectory(prefix="sestet-tests-")
+os.environ["XDG_DATA_HOME"] = _data_home.name
 
 ServerFactory = Callable[..., RunningServer]
 

@@ -75,6 +75,7 @@ def start_server(
         command += ["--engine", "scripted", "--script", str(script_path)]
     log_path = folder / f"server-{port}.log"
     clean = {name: value for name, value in os.environ.items() if not name.startswith("SESTET_")}
+    clean["XDG_DATA_HOME"] = str(folder)  # the signing keys of a test are not the user's
     with log_path.open("wb") as log:
         process = subprocess.Popen(
             [*command, *arguments],

@@ -96,6 +96,26 @@ class EngineSection(Section):
     stall_timeout_s: float = Field(default=30.0, gt=0, description="an engine without progress for so long is replaced")
 
 
+class ThinkingSection(Section):
+    """Thoughts: what proves them, what clients see of them, what happens to those that come back wrong."""
+
+    signing_keys: Path | None = Field(
+        default=None,
+        description="file of the secrets that sign thinking blocks, made at the first start; "
+        "by default `~/.local/share/sestet/signing-keys`",
+    )
+    redact: Literal["on_demand", "always"] = Field(
+        default="on_demand",
+        description="`always`: clients get thoughts encrypted; `on_demand`: only if the prompt holds the test string",
+    )
+    changed: Literal["refuse", "drop"] = Field(
+        default="refuse", description="a thinking block of ours that comes back altered: 400, or left out"
+    )
+    foreign: Literal["refuse", "drop"] = Field(
+        default="drop", description="a thinking block made elsewhere: left out with a header, or 400"
+    )
+
+
 class WeightsSection(Section):
     """One GGUF file to serve. The first one answers for the stand-ins."""
 
@@ -120,6 +140,7 @@ class Config(Section):
     server: ServerSection = ServerSection()
     access: AccessSection = AccessSection()
     engine: EngineSection = EngineSection()
+    thinking: ThinkingSection = ThinkingSection()
     log: LogSection = LogSection()
     weights: tuple[WeightsSection, ...] = ()
     aliases: dict[str, str] = Field(default_factory=dict, description="aliases to add or move: name = snapshot id")
@@ -222,6 +243,13 @@ def _nearest(name: str, known: Mapping[str, object] | list[str]) -> str:
     return f"; did you mean `{close[0]}`?" if close else f"; there are {', '.join(sorted(known))}"
 
 
+def default_signing_keys() -> Path:
+    """Where data of a user's programs belongs; a relative XDG_DATA_HOME is to be ignored."""
+    given = Path(os.environ.get("XDG_DATA_HOME", ""))
+    base = given if given.is_absolute() else Path.home() / ".local" / "share"
+    return base / "sestet" / "signing-keys"
+
+
 def from_process(file: Path | None, overrides: Mapping[str, Mapping[str, Any]] | None = None) -> Config:
-    """The configuration of this process: the one place that reads its environment."""
+    """The configuration of this process, from its file and its environment."""
     return load(file, os.environ, overrides)

@@ -2,23 +2,29 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
-from typing import Any
+from typing import Any, get_args
 
 import orjson
 
 from sestet.catalog.card import Card, family_cards, profile_for, profiles
 from sestet.catalog.catalog import Catalog, Route
 from sestet.config import Config
+from sestet.contract.requests import Effort
+from sestet.contract.thinking import ThinkingType
 from sestet.engines.scripted import Script, ScriptedEngine, ScriptedReply
 from sestet.server.compose import Application, build
 from sestet.services.admission import Admission
-from sestet.services.messages import Messages
+from sestet.services.messages import Messages, Thoughts
 from sestet.services.models import Models
 from sestet.services.ports import Settlement
 from sestet.services.served import Served
+from sestet.services.thinking import Thinker
 from sestet.turn.template import ChatTemplate
+from sestet.turn.thinking import ThinkingStyle
+from sestet.turn.thoughts import ThoughtPolicy
+from tests.unit.thoughts import SEALS
 
 OWN_ID = "scripted-20260101"
 
@@ -44,16 +50,22 @@ class House:
     ledger: Ledger
 
 
-def house(*replies: ScriptedReply, moved: Mapping[str, str] | None = None, **script: Any) -> House:
+def house(
+    *replies: ScriptedReply, moved: Mapping[str, str] | None = None, redact: bool = False, **script: Any
+) -> House:
     """Services whose engine says these replies; the family stands in on it."""
     engine = ScriptedEngine(Script(reply=list(replies), **script) if replies else Script(**script))
     weights = engine.weights
     own = Card(OWN_ID, "Scripted engine", date(2026, 1, 1), weights.window, weights.window, aliases=("scripted",))
+    own = replace(own, thinking=frozenset(get_args(ThinkingType)), efforts=frozenset(get_args(Effort)))
     catalog = Catalog([Route(card, OWN_ID, own.display_name) for card in (own, *family_cards())], moved)
     profile = profile_for(weights.chat_template, profiles())
-    served = Served(OWN_ID, engine, ChatTemplate(weights), profile, Admission(engine.slots, 4))
+    template = ChatTemplate(weights)
+    thinker = Thinker(ThinkingStyle.found(profile.thinking, template), tuple(map(ord, profile.thinking.closing)), ())
+    served = Served(OWN_ID, engine, template, profile, thinker, Admission(engine.slots, 4))
     ledger = Ledger()
-    return House(Messages(catalog, {OWN_ID: served}, ledger), Models(catalog, {OWN_ID: served}), engine, served, ledger)
+    messages = Messages(catalog, {OWN_ID: served}, ledger, Thoughts(SEALS, ThoughtPolicy(), redact))
+    return House(messages, Models(catalog, {OWN_ID: served}), engine, served, ledger)
 
 
 @dataclass(slots=True)

@@ -163,6 +163,10 @@ def test_every_setting_of_a_section_can_be_given_by_the_environment(file: Path) 
         "SESTET_ENGINE_WINDOW",
         "SESTET_ENGINE_THREADS",
         "SESTET_ENGINE_STALL_TIMEOUT_S",
+        "SESTET_THINKING_SIGNING_KEYS",
+        "SESTET_THINKING_REDACT",
+        "SESTET_THINKING_CHANGED",
+        "SESTET_THINKING_FOREIGN",
         "SESTET_LOG_LEVEL",
         "SESTET_LOG_FORMAT",
     ] == names

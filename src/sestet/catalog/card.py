@@ -9,6 +9,8 @@ from typing import Any
 
 from sestet.contract.deltas import Sampling
 from sestet.contract.models import Lifecycle
+from sestet.contract.requests import Effort
+from sestet.contract.thinking import ThinkingTags, ThinkingType
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +52,8 @@ class Card:
     price: Price | None = None
     prefill: bool = True
     one_of_temperature_top_p: bool = False
+    thinking: frozenset[ThinkingType] = frozenset(("disabled",))
+    efforts: frozenset[Effort] = frozenset()
 
     def window(self, betas: Set[str]) -> int:
         """The context window a request with these beta headers has, prompt and reply together."""
@@ -71,12 +75,11 @@ class Profile:
     name: str
     template_marks: tuple[str, ...]
     sampling: Sampling
+    thinking: ThinkingTags
 
 
 # Facts of the documents that describe the hosted model and have no use here yet.
-_UNUSED_FACTS = frozenset(
-    {"vision", "multilingual", "extended_thinking", "priority_tier", "latency", "knowledge_cutoff"}
-)
+_UNUSED_FACTS = frozenset({"vision", "multilingual", "priority_tier", "latency", "knowledge_cutoff"})
 
 
 def family_cards() -> tuple[Card, ...]:
@@ -91,6 +94,9 @@ def _card(row: Mapping[str, Any]) -> Card:
     for limit in ("context_window_beta", "max_output_beta"):
         if limit in fields:
             fields[limit] = BetaLimit(**fields[limit])
+    # All of these are older than the other types of thinking, and than efforts (WIRE.md section 2.2).
+    thinks = fields.pop("extended_thinking")
+    fields["thinking"] = frozenset(("enabled", "disabled") if thinks else ("disabled",))
     if "price" in fields:
         fields["price"] = Price(**fields["price"])
     return Card(**fields)
@@ -99,9 +105,16 @@ def _card(row: Mapping[str, Any]) -> Card:
 def profiles() -> tuple[Profile, ...]:
     """The rows of profiles.toml in their order."""
     rows = tomllib.loads(resources.files("sestet.catalog").joinpath("profiles.toml").read_text("utf-8"))
-    return tuple(
-        Profile(row["name"], tuple(row["template_marks"]), Sampling(**row["sampling"])) for row in rows["profile"]
-    )
+    return tuple(_profile(row) for row in rows["profile"])
+
+
+def _profile(row: Mapping[str, Any]) -> Profile:
+    tags = dict(row["thinking"])
+    for name in ("shown", "forbidden"):
+        tags[name] = tuple(tags.get(name, ()))
+    if "sampling" in tags:
+        tags["sampling"] = Sampling(**tags["sampling"])
+    return Profile(row["name"], tuple(row["template_marks"]), Sampling(**row["sampling"]), ThinkingTags(**tags))
 
 
 def profile_for(chat_template: str, rows: Sequence[Profile]) -> Profile:

@@ -17,19 +17,35 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """One job for an engine. `max_tokens` is at least 0 and already fits the window together with the prompt."""
+    """One job for an engine. `max_tokens` is at least 0 and already fits the window together with the prompt.
+
+    `forbidden` tokens are never drawn; `shown` are control tokens whose spelling is wanted in the text all the same.
+    With `keep_tokens` each `Text` says which tokens it is made of.
+    """
 
     request_id: str
     prompt: tuple[int, ...]
     max_tokens: int
     sampling: Sampling
+    forbidden: tuple[int, ...] = ()
+    shown: tuple[str, ...] = ()
+    keep_tokens: bool = False
 
 
 class Text(NamedTuple):
     """More text; `output_tokens` counts all tokens drawn so far, those that show no text included.
 
-    A tuple, because one is made for every token.
+    `tokens` are the tokens of this text, so that a prompt can go on from it; empty where they were not asked for or
+    the engine does not know them all. A tuple, because one is made for every token.
     """
+
+    text: str
+    output_tokens: int
+    tokens: tuple[int, ...] = ()
+
+
+class Thinking(NamedTuple):
+    """More of a thought; counts as `Text` does. Empty text says only that so many tokens were thought."""
 
     text: str
     output_tokens: int
@@ -43,7 +59,7 @@ class Finished:
     output_tokens: int
 
 
-Delta = Text | Finished
+Delta = Text | Thinking | Finished
 
 
 @dataclass(frozen=True, slots=True)

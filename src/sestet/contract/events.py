@@ -10,7 +10,7 @@ from typing import Final, Literal
 from sestet.contract.errors import ApiError
 
 StopReason = Literal["end_turn", "max_tokens", "stop_sequence", "model_context_window_exceeded"]
-BlockKind = Literal["text"]
+BlockKind = Literal["text", "thinking", "redacted_thinking"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +41,11 @@ class MessageStart:
 
 @dataclass(frozen=True, slots=True)
 class BlockStart:
+    """`data` is the whole of a redacted thought, encrypted; other kinds begin empty."""
+
     index: int
     kind: BlockKind
+    data: str = ""
 
 
 @dataclass(slots=True)
@@ -52,6 +55,14 @@ class BlockDelta:
     index: int
     kind: BlockKind
     text: str
+
+
+@dataclass(frozen=True, slots=True)
+class BlockSignature:
+    """The end of a thought, once: what proves its text when it comes back."""
+
+    index: int
+    signature: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,14 +89,15 @@ class Failed:
     error: ApiError
 
 
-Event = MessageStart | BlockStart | BlockDelta | BlockStop | MessageDelta | MessageStop | Failed
+Event = MessageStart | BlockStart | BlockDelta | BlockSignature | BlockStop | MessageDelta | MessageStop | Failed
 
 # Which event may follow which; `None` is the beginning, an empty tuple an end.
 FOLLOWS: Final[Mapping[type[Event] | None, tuple[type[Event], ...]]] = {
     None: (MessageStart, Failed),
     MessageStart: (BlockStart, MessageDelta, Failed),
-    BlockStart: (BlockDelta, BlockStop, Failed),
-    BlockDelta: (BlockDelta, BlockStop, Failed),
+    BlockStart: (BlockDelta, BlockSignature, BlockStop, Failed),
+    BlockDelta: (BlockDelta, BlockSignature, BlockStop, Failed),
+    BlockSignature: (BlockStop, Failed),
     BlockStop: (BlockStart, MessageDelta, Failed),
     MessageDelta: (MessageStop, Failed),
     MessageStop: (),

@@ -4,6 +4,9 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Literal
 
+from sestet.contract.requests import Effort
+from sestet.contract.thinking import ThinkingType
+
 Lifecycle = Literal["active", "deprecated", "retired"]
 
 
@@ -20,3 +23,5 @@ class ModelInfo:
     max_tokens: int
     served_by: str
     alias_of: str | None
+    thinking: frozenset[ThinkingType]
+    efforts: frozenset[Effort]

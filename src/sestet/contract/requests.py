@@ -20,6 +20,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 MESSAGES_MAX = 100_000
+THINKING_BUDGET_MIN = 1_024
 STOP_SEQUENCES_MAX = 1_000
 STOP_SEQUENCE_CHARACTERS_MAX = 1_000
 MAX_TOKENS_MAX = 2**31 - 1
@@ -28,8 +29,6 @@ MAX_TOKENS_MAX = 2**31 - 1
 UNSUPPORTED: Final[Mapping[str, tuple[object, ...]]] = {
     "tools": ([],),
     "tool_choice": ({"type": "none"},),
-    "thinking": ({"type": "disabled"},),
-    "output_config": ({}, {"effort": None}, {"format": None}, {"effort": None, "format": None}),
     "output_format": (),
     "container": (),
     "inference_geo": ("not_available",),
@@ -49,8 +48,6 @@ UNSUPPORTED_BLOCKS: Final = frozenset(
         "image",
         "document",
         "search_result",
-        "thinking",
-        "redacted_thinking",
         "tool_use",
         "tool_result",
         "server_tool_use",
@@ -86,6 +83,16 @@ class CacheControl(Shape):
     ttl: Literal["5m", "1h"] | None = None
 
 
+def _refuse(value: object) -> object:
+    if value is not None:
+        raise PydanticCustomError("unsupported", "this is not supported by this server yet")
+    return value
+
+
+# A field inside another that the contract has and this server does not yet.
+Unsupported = Annotated[Any, BeforeValidator(_refuse)]
+
+
 def _refuse_citations(value: object) -> object:
     if value:
         raise PydanticCustomError("unsupported", "citations are not supported by this server yet")
@@ -101,21 +108,60 @@ class TextBlock(Shape):
     citations: Annotated[list[Any] | None, BeforeValidator(_refuse_citations)] = None
 
 
+class ThinkingBlock(Shape):
+    """A thought of an earlier reply, as it was sent. `signature` is opaque to clients (turn/seals.py)."""
+
+    type: Literal["thinking"]
+    thinking: str
+    signature: str
+
+
+class RedactedThinkingBlock(Shape):
+    """A thought that was sent encrypted."""
+
+    type: Literal["redacted_thinking"]
+    data: str
+
+
+_BLOCK_TYPES: Final = {"text": TextBlock, "thinking": ThinkingBlock, "redacted_thinking": RedactedThinkingBlock}
+
+
 def _known_block(value: object) -> object:
     """Tells a block of the contract that is not supported yet from one that does not exist."""
     kind = value.get("type") if isinstance(value, Mapping) else None
-    if isinstance(kind, str) and kind != "text":
+    if isinstance(kind, str) and kind not in _BLOCK_TYPES:
         if kind in UNSUPPORTED_BLOCKS:
             raise PydanticCustomError(
                 "block_type", "`{kind}` blocks are not supported by this server yet", {"kind": kind}
             )
         raise PydanticCustomError(
-            "block_type", "unknown content block type `{kind}`; this server takes `text`", {"kind": kind[:64]}
+            "block_type",
+            "unknown content block type `{kind}`; this server takes {known}",
+            {"kind": kind[:64], "known": ", ".join(f"`{known}`" for known in _BLOCK_TYPES)},
         )
     return value
 
 
-ContentBlock = Annotated[TextBlock, BeforeValidator(_known_block)]
+def _block_tag(value: object) -> str:
+    """The union's branch. What names no type is measured against a text block, the commonest."""
+    kind = value.get("type") if isinstance(value, Mapping) else None
+    return f"<{kind}>" if isinstance(kind, str) else "<text>"
+
+
+InputBlock = TextBlock | ThinkingBlock | RedactedThinkingBlock
+ContentBlock = Annotated[
+    Annotated[TextBlock, Tag("<text>")]
+    | Annotated[ThinkingBlock, Tag("<thinking>")]
+    | Annotated[RedactedThinkingBlock, Tag("<redacted_thinking>")],
+    Discriminator(_block_tag),
+    BeforeValidator(_known_block),
+]
+
+
+def _only_text(value: object) -> object:
+    if _block_tag(value) in ("<thinking>", "<redacted_thinking>"):
+        raise PydanticCustomError("block_type", "Input should be 'text'")
+    return _known_block(value)
 
 
 def _text_or_blocks(value: object) -> str | None:
@@ -125,14 +171,60 @@ def _text_or_blocks(value: object) -> str | None:
     return "<blocks>" if isinstance(value, list) else None
 
 
+_TEXT_OR_BLOCKS = Discriminator(
+    _text_or_blocks,
+    custom_error_type="content_type",
+    custom_error_message="Input should be a string or a list of content blocks",
+)
 Content = Annotated[
     Annotated[str, Tag("<text>")] | Annotated[list[ContentBlock], Field(fail_fast=True), Tag("<blocks>")],
-    Discriminator(
-        _text_or_blocks,
-        custom_error_type="content_type",
-        custom_error_message="Input should be a string or a list of content blocks",
-    ),
+    _TEXT_OR_BLOCKS,
 ]
+SystemContent = Annotated[
+    Annotated[str, Tag("<text>")]
+    | Annotated[list[Annotated[TextBlock, BeforeValidator(_only_text)]], Field(fail_fast=True), Tag("<blocks>")],
+    _TEXT_OR_BLOCKS,
+]
+
+
+class ThinkingEnabled(Shape):
+    """Extended thinking of at most `budget_tokens` tokens. `display` omitted sends the signature alone."""
+
+    type: Literal["enabled"]
+    budget_tokens: Annotated[int, Field(ge=THINKING_BUDGET_MIN, le=MAX_TOKENS_MAX)]
+    display: Literal["summarized", "omitted"] | None = None
+
+
+class ThinkingAdaptive(Shape):
+    """Extended thinking as far as `output_config.effort` lets it go."""
+
+    type: Literal["adaptive"]
+    display: Literal["summarized", "omitted"] | None = None
+    block_binding: Unsupported = None
+
+
+class ThinkingDisabled(Shape):
+    type: Literal["disabled"]
+
+
+class ThinkingBetweenTools(Shape):
+    """No thinking but for notes between tool calls; without tools there are none."""
+
+    type: Literal["between_tools"]
+
+
+Thinking = Annotated[
+    ThinkingEnabled | ThinkingAdaptive | ThinkingDisabled | ThinkingBetweenTools, Field(discriminator="type")
+]
+Effort = Literal["low", "medium", "high", "xhigh", "max"]
+
+
+class OutputConfig(Shape):
+    """How much to write (WIRE.md section 2.3)."""
+
+    effort: Effort | None = None
+    format: Unsupported = None
+    task_budget: Unsupported = None
 
 
 class InputMessage(Shape):
@@ -153,7 +245,9 @@ class PromptRequest(Shape):
 
     model: Annotated[str, Field(min_length=1, max_length=256)]
     messages: Annotated[list[InputMessage], Field(min_length=1, fail_fast=True, max_length=MESSAGES_MAX)]
-    system: Content | None = None
+    system: SystemContent | None = None
+    thinking: Thinking | None = None
+    output_config: OutputConfig | None = None
     cache_control: CacheControl | None = None
 
     @model_validator(mode="before")

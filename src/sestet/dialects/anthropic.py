@@ -1,13 +1,14 @@
 """The Anthropic dialect, which is the contract's own: bodies, headers, SSE frames (WIRE.md sections 2 to 6)."""
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Final, assert_never
+from typing import Any, Final, assert_never, get_args
 
 import orjson
 
 from sestet.contract.errors import ApiError, invalid
 from sestet.contract.events import (
     BlockDelta,
+    BlockSignature,
     BlockStart,
     BlockStop,
     Event,
@@ -18,10 +19,11 @@ from sestet.contract.events import (
     Usage,
 )
 from sestet.contract.models import ModelInfo
-from sestet.contract.requests import CountTokensRequest, MessagesRequest
+from sestet.contract.requests import CountTokensRequest, Effort, MessagesRequest
+from sestet.contract.thinking import ThinkingType
 from sestet.contract.versions import OLDEST, VERSIONS, ApiVersion
 from sestet.dialects.json_body import parse
-from sestet.turn.fold import Message
+from sestet.turn.fold import Block, Message
 
 Headers = Mapping[bytes, list[bytes]]
 
@@ -56,14 +58,23 @@ def decode_betas(headers: Headers) -> frozenset[str]:
 def encode_event(event: Event, request_id: str) -> bytes:
     """One SSE frame. Text deltas, nearly all of a stream, are put together without a dictionary."""
     match event:
-        case BlockDelta(index, _, text):
+        case BlockDelta(index, "text", text):
             return (
                 b'event: content_block_delta\ndata: {"type":"content_block_delta","index":%d,'
                 b'"delta":{"type":"text_delta","text":%b}}\n\n' % (index, _json(text))
             )
-        case BlockStart(index):
-            block = {"type": "text", "text": ""}
+        case BlockDelta(index, _, text):
+            return (
+                b'event: content_block_delta\ndata: {"type":"content_block_delta","index":%d,'
+                b'"delta":{"type":"thinking_delta","thinking":%b}}\n\n' % (index, _json(text))
+            )
+        case BlockStart(index, kind, seal):
+            block = _block(Block(kind, "", seal))
             return _frame("content_block_start", {"index": index, "content_block": block})
+        case BlockSignature(index, signature):
+            return _frame(
+                "content_block_delta", {"index": index, "delta": {"type": "signature_delta", "signature": signature}}
+            )
         case BlockStop(index):
             return _frame("content_block_stop", {"index": index})
         case MessageStart(message_id, model, usage):
@@ -86,13 +97,25 @@ def encode_message(message: Message) -> bytes:
     return _json(
         {
             **_message_head(message.id, message.model),
-            "content": [{"type": block.kind, "text": block.text} for block in message.content],
+            "content": [_block(block) for block in message.content],
             **_END_OF_MESSAGE,
             "stop_reason": message.stop_reason,
             "stop_sequence": message.stop_sequence,
             "usage": _usage(message.usage),
         }
     )
+
+
+def _block(block: Block) -> dict[str, str]:
+    match block.kind:
+        case "text":
+            return {"type": "text", "text": block.text}
+        case "thinking":
+            return {"type": "thinking", "thinking": block.text, "signature": block.seal}
+        case "redacted_thinking":
+            return {"type": "redacted_thinking", "data": block.seal}
+        case _:
+            assert_never(block.kind)
 
 
 def encode_token_count(input_tokens: int) -> bytes:
@@ -120,7 +143,7 @@ def _model(info: ModelInfo) -> dict[str, Any]:
         "line": info.line,
         "max_input_tokens": info.max_input_tokens,
         "max_tokens": info.max_tokens,
-        "capabilities": _CAPABILITIES,
+        "capabilities": _capabilities(info),
         "served_by": info.served_by,
         "alias_of": info.alias_of,
     }
@@ -213,15 +236,21 @@ _CAPABILITIES: Final[Mapping[str, object]] = {
         "clear_thinking_20251015": _NO,
         "compact_20260112": _NO,
     },
-    "effort": {**_NO, "low": _NO, "medium": _NO, "high": _NO, "max": _NO, "xhigh": _NO},
     "server_tools": {**_NO, "web_search": _NO, "code_execution": _NO},
-    "thinking": {
-        **_NO,
-        "types": {
-            "adaptive": _NO,
-            "between_tools": _NO,
-            "disabled": {"supported": True},
-            "enabled": _NO,
-        },
-    },
 }
+
+
+def _capabilities(info: ModelInfo) -> dict[str, object]:
+    """What the server can do, and what the card lets it do."""
+    thinks = info.thinking - {"disabled"}
+    return {
+        **_CAPABILITIES,
+        "effort": {
+            "supported": bool(info.efforts),
+            **{effort: {"supported": effort in info.efforts} for effort in get_args(Effort)},
+        },
+        "thinking": {
+            "supported": bool(thinks),
+            "types": {kind: {"supported": kind in info.thinking} for kind in get_args(ThinkingType)},
+        },
+    }

@@ -7,9 +7,10 @@ the prompt, so counts can be checked by hand and every prompt it was sent can be
 import asyncio
 import tomllib
 from collections import deque
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
+from itertools import chain, repeat
 from pathlib import Path
 from typing import Literal
 
@@ -25,7 +26,11 @@ RECORDS_MAX = 256
 
 Then = Literal["end", "hang", "crash", "error", "stop_short"]
 
+OPEN, CLOSE = "<think>\n", "</think>"  # as in this engine's row of profiles.toml
+_ASSISTANT = "<|im_start|>assistant\n"
+
 CHAT_TEMPLATE = (
+    "{# the scripted engine #}"
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n"
     "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
@@ -33,6 +38,10 @@ CHAT_TEMPLATE = (
 
 class ScriptedReply(BaseModel):
     """One reply, taken when the prompt contains `when`. Each string of `say` is one token.
+
+    Where the prompt begins a thought, the tokens of `think` come first, then the tag that ends it unless
+    `ends_thought` is false: then the turn ends in the middle of the thought. Where the prompt goes on in the middle of
+    this reply, so does the reply.
 
     `then` is what follows the last token: a normal `end`, a `hang` without progress, a `crash` of the engine
     (every open reply fails and it is away for `restart_s`), an `error`, or `stop_short`: silence without an end.
@@ -43,6 +52,9 @@ class ScriptedReply(BaseModel):
     when: str = ""
     say: list[str] = Field(default_factory=list)
     repeat: int = Field(default=1, ge=0)
+    think: list[str] = Field(default_factory=list)
+    think_repeat: int = Field(default=1, ge=0)
+    ends_thought: bool = True
     delay_s: float = Field(default=0.0, ge=0)
     tokens_per_s: float | None = Field(default=None, gt=0)
     then: Then = "end"
@@ -119,7 +131,7 @@ class ScriptedEngine:
     def ready(self) -> bool:
         return asyncio.get_running_loop().time() >= self._down_until
 
-    async def encode(self, pieces: Sequence[str]) -> tuple[int, ...]:
+    async def encode(self, pieces: Sequence[str], *, begins: bool = True) -> tuple[int, ...]:
         return tuple(map(ord, "".join(pieces)))
 
     async def generate(self, job: Generation) -> AsyncGenerator[Delta, None]:
@@ -146,17 +158,16 @@ class ScriptedEngine:
         if reply.delay_s:
             await asyncio.sleep(reply.delay_s)
         due = asyncio.get_running_loop().time()
-        for _ in range(reply.repeat):
-            for token in reply.say:
-                if record.said == job.max_tokens:
-                    break
-                if pause_s:
-                    due += pause_s
-                    await asyncio.sleep(due - asyncio.get_running_loop().time())
-                elif record.said % TOKENS_AT_ONCE == 0:
-                    await asyncio.sleep(0)
-                record.said += 1
-                yield Text(token, record.said)
+        for token in _tokens(reply, record.prompt):
+            if record.said == job.max_tokens:
+                break
+            if pause_s:
+                due += pause_s
+                await asyncio.sleep(due - asyncio.get_running_loop().time())
+            elif record.said % TOKENS_AT_ONCE == 0:
+                await asyncio.sleep(0)
+            record.said += 1
+            yield Text(token, record.said, tuple(map(ord, token)) if job.keep_tokens else ())
         if record.said == job.max_tokens:
             yield Finished("length", record.said)
             return
@@ -180,6 +191,29 @@ class ScriptedEngine:
 
     def _reply_to(self, prompt: str) -> ScriptedReply:
         return next((reply for reply in self.script.reply if reply.when in prompt), DEFAULT_REPLY)
+
+
+def _tokens(reply: ScriptedReply, prompt: str) -> Iterator[str]:
+    """What is still to be said after this prompt."""
+    begun = prompt.rpartition(_ASSISTANT)[2]
+    say = chain.from_iterable(repeat(reply.say, reply.repeat))
+    if not begun.startswith(OPEN):
+        return say
+    thought, closed, answer = begun.removeprefix(OPEN).partition(CLOSE)
+    if closed:
+        return _after(answer.lstrip(), say)
+    think = chain.from_iterable(repeat(reply.think, reply.think_repeat))
+    return _after(thought, chain(think, (f"\n{CLOSE}\n\n",), say) if reply.ends_thought else think)
+
+
+def _after(said: str, tokens: Iterator[str]) -> Iterator[str]:
+    """The tokens that follow what was said of them already."""
+    for token in tokens:
+        if said and said.startswith(token):
+            said = said[len(token) :]
+        else:
+            yield token
+            said = ""
 
 
 def _died() -> ApiError:

@@ -11,9 +11,11 @@ from sestet.contract.errors import ApiError
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Whom a request comes from, as far as a log may know: the start of a digest, never of the key."""
+    """Whom a request comes from, as far as a log may know: the start of a digest, never of the key. All configured
+    keys share one workspace."""
 
     key_id: str
+    workspace: str = "default"
 
 
 ANYONE = Caller("none")

@@ -5,13 +5,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, get_args
 
+import structlog
 from starlette.types import ASGIApp
 
 from sestet.catalog.card import Card, family_cards, profile_for, profiles
 from sestet.catalog.catalog import Catalog, CatalogError, Route
-from sestet.config import Config, ConfigError, WeightsSection
+from sestet.config import Config, ConfigError, WeightsSection, default_signing_keys
+from sestet.contract.requests import Effort
+from sestet.contract.thinking import ThinkingType
 from sestet.engines.llamacpp.embedded import (
     WEIGHTS_ALIASES,
     WEIGHTS_ID,
@@ -22,6 +25,7 @@ from sestet.engines.llamacpp.embedded import (
 from sestet.engines.llamacpp.engine import LlamaCppEngine
 from sestet.engines.llamacpp.process import LlamaCppSettings
 from sestet.engines.scripted import Script, ScriptedEngine, ScriptError, read_script
+from sestet.gate import signing_keys
 from sestet.gate.keys import Keyring
 from sestet.server.app import routes
 from sestet.server.exchange import Heart
@@ -30,11 +34,15 @@ from sestet.server.lifecycle import Lifecycle
 from sestet.server.metrics import Metrics
 from sestet.server.routes import Endpoints
 from sestet.services.admission import Admission
-from sestet.services.messages import Messages
+from sestet.services.messages import Messages, Thoughts
 from sestet.services.models import Models
 from sestet.services.ports import Engine
 from sestet.services.served import Served
+from sestet.services.thinking import Thinker
+from sestet.turn.seals import Seals
 from sestet.turn.template import ChatTemplate, TemplateRefused
+from sestet.turn.thinking import ThinkingStyle
+from sestet.turn.thoughts import ThoughtPolicy
 
 
 class Startable(Protocol):
@@ -104,6 +112,8 @@ def catalog(config: Config, plans: Sequence[Plan], windows: Mapping[str, int]) -
             context_window=windows[one.id],
             max_output=windows[one.id],
             aliases=one.aliases,
+            thinking=frozenset(get_args(ThinkingType)),
+            efforts=frozenset(get_args(Effort)),
         )
         for one in plans
     ]
@@ -118,6 +128,7 @@ def catalog(config: Config, plans: Sequence[Plan], windows: Mapping[str, int]) -
 async def build(config: Config, on_load: Callable[[Plan], None] = lambda _plan: None) -> Application:
     """Loads every engine and wires the application. Raises `ConfigError` or an engine's load error."""
     plans = plan(config)
+    thoughts = _thoughts(config)
     metrics = Metrics()
     lifecycle = Lifecycle()
     heart = Heart(config.server.stall_s)
@@ -127,27 +138,41 @@ async def build(config: Config, on_load: Callable[[Plan], None] = lambda _plan: 
         for one in plans:
             on_load(one)
             engine = await _engine(config, one, metrics, started)
-            served[one.id] = _serve(one, engine, config.server.queue)
+            served[one.id] = await _serve(one, engine, config.server.queue)
     except BaseException:
         for running in started:
             await running.stop()
         raise
     names = catalog(config, plans, {one.id: served[one.id].engine.weights.window for one in plans})
     metrics.watch(served)
-    endpoints = Endpoints(Messages(names, served, metrics), Models(names, served), lifecycle, heart)
+    endpoints = Endpoints(Messages(names, served, metrics, thoughts), Models(names, served), lifecycle, heart)
     keyring = Keyring(key.get_secret_value() for key in config.access.keys)
     hosts = (*config.server.allowed_hosts, config.server.host)
     gate = Gate(routes(endpoints, lifecycle, metrics, served), keyring, hosts, metrics)
     return Application(gate, names, served, lifecycle, heart, metrics, started)
 
 
-def _serve(one: Plan, engine: Engine, queue_max: int) -> Served:
+def _thoughts(config: Config) -> Thoughts:
+    """Without a place for its keys that the operator named, a server that can keep none does without keeping them."""
+    section = config.thinking
+    try:
+        secrets = signing_keys.read_or_make(section.signing_keys or default_signing_keys())
+    except signing_keys.SigningKeysError as error:
+        if section.signing_keys is not None:
+            raise ConfigError(str(error)) from None
+        structlog.get_logger("sestet").warning("signing_keys_not_kept", reason=str(error))
+        secrets = (signing_keys.new_secret(),)
+    return Thoughts(Seals(secrets), ThoughtPolicy(section.changed, section.foreign), section.redact == "always")
+
+
+async def _serve(one: Plan, engine: Engine, queue_max: int) -> Served:
     try:
         template = ChatTemplate(engine.weights)
     except TemplateRefused as error:
         raise ConfigError(f"{one.path}: its chat template cannot be used: {error}") from error
     profile = profile_for(engine.weights.chat_template, profiles())
-    return Served(one.id, engine, template, profile, Admission(engine.slots, queue_max))
+    thinker = await Thinker.of(ThinkingStyle.found(profile.thinking, template), engine)
+    return Served(one.id, engine, template, profile, thinker, Admission(engine.slots, queue_max))
 
 
 async def _engine(config: Config, one: Plan, metrics: Metrics, started: list[Startable]) -> Engine:

@@ -179,6 +179,13 @@ _PARAMETERS = {
     },
 }
 
+
+def _block(kind: str, *texts: str) -> dict[str, Any]:
+    """A content block of a reply, which has nothing but texts."""
+    fields = {text: {"type": "string"} for text in texts}
+    return {"type": "object", "required": ["type", *texts], "properties": {"type": {"const": kind}, **fields}}
+
+
 _COUNT = {"type": "integer", "minimum": 0}
 
 _SCHEMAS: dict[str, Any] = {
@@ -193,9 +200,11 @@ _SCHEMAS: dict[str, Any] = {
             "content": {
                 "type": "array",
                 "items": {
-                    "type": "object",
-                    "required": ["type", "text"],
-                    "properties": {"type": {"const": "text"}, "text": {"type": "string"}},
+                    "oneOf": [
+                        _block("text", "text"),
+                        _block("thinking", "thinking", "signature"),
+                        _block("redacted_thinking", "data"),
+                    ]
                 },
             },
             "stop_reason": {"enum": [*get_args(StopReason)]},
@@ -209,6 +218,7 @@ _SCHEMAS: dict[str, Any] = {
         "properties": {
             "input_tokens": _COUNT,
             "output_tokens": _COUNT,
+            "output_tokens_details": {"type": "object", "properties": {"thinking_tokens": _COUNT}},
             "cache_creation_input_tokens": _COUNT,
             "cache_read_input_tokens": _COUNT,
             "service_tier": {"const": "standard"},

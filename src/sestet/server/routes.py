@@ -74,7 +74,7 @@ class Endpoints:
         async with exchange.watching(receive):
             reply = await self._messages.reply(request, call)
             message = fold([event async for event in reply.events])
-        await send_json(send, anthropic.encode_message(message), headers=_served_by(reply))
+        await send_json(send, anthropic.encode_message(message), headers=_reply_headers(reply))
 
     async def _stream(
         self, request: MessagesRequest, call: Call, exchange: Exchange, scope: Scope, receive: Receive, send: Send
@@ -84,7 +84,7 @@ class Endpoints:
         try:
             async with exchange.watching(receive):
                 reply = await self._messages.reply(request, call)
-                stream.headers += _served_by(reply)
+                stream.headers += _reply_headers(reply)
                 # What is buffered for a reader that does not read would stay for ever, so it is cut off hard.
                 self._heart.add(stream, scope["state"].get(ABORT, _nothing))
                 await write_events(stream, reply.events, encode)
@@ -120,6 +120,7 @@ def _call(context: RequestContext) -> Call:
         request_id=context.request_id,
         message_id=ids.message_id(),
         key_id=context.caller.key_id,
+        workspace=context.caller.workspace,
         version=anthropic.decode_version(context.headers),
         betas=anthropic.decode_betas(context.headers),
     )
@@ -129,9 +130,14 @@ async def _decode(decode: Callable[[bytes], _T], body: bytes) -> _T:
     return await asyncio.to_thread(decode, body) if len(body) > _LARGE_BODY_BYTES else decode(body)
 
 
-def _served_by(reply: Reply) -> tuple[tuple[bytes, bytes], ...]:
-    """A stand-in says what answered."""
-    return ((b"sestet-served-by", reply.route.weights_id.encode()),) if reply.route.stand_in else ()
+def _reply_headers(reply: Reply) -> tuple[tuple[bytes, bytes], ...]:
+    """A stand-in says what answered; and who sent thoughts that are not ours hears how many were left out."""
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+    if reply.route.stand_in:
+        headers += ((b"sestet-served-by", reply.route.weights_id.encode()),)
+    if reply.dropped_thoughts:
+        headers += ((b"sestet-dropped-thinking-blocks", b"%d" % reply.dropped_thoughts),)
+    return headers
 
 
 def _page_query(query_string: bytes) -> PageQuery:

@@ -2,20 +2,26 @@
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Mapping, Set
+from collections.abc import AsyncGenerator, Callable, Mapping, Set
 from contextlib import aclosing
 from dataclasses import dataclass
+from functools import partial
+from typing import Final
 
 from sestet.catalog.catalog import Catalog, Route
-from sestet.contract.deltas import Generation
+from sestet.contract.deltas import Delta, Generation
 from sestet.contract.errors import ApiError, ErrorKind
 from sestet.contract.events import Event, StopReason, Usage
 from sestet.contract.requests import CountTokensRequest, MessagesRequest
 from sestet.contract.versions import ApiVersion
 from sestet.services.ports import Books, Ending, Settlement
 from sestet.services.served import Served
-from sestet.turn.assemble import Assembler
+from sestet.services.thinking import think
+from sestet.turn.assemble import Assembler, Shown
 from sestet.turn.render import fit, refuse_hopeless, render
+from sestet.turn.seals import Owner, Seals
+from sestet.turn.thinking import budget_within
+from sestet.turn.thoughts import ThoughtChecker, ThoughtPolicy
 from sestet.turn.validate import ValidPrompt, validate, validate_prompt
 
 _LARGE_PROMPT_CHARACTERS = 256 * 1024  # rendered in a thread, so that other replies go on meanwhile
@@ -28,46 +34,90 @@ class Call:
     request_id: str
     message_id: str
     key_id: str
+    workspace: str
     version: ApiVersion
     betas: Set[str]
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A request that passed every check that comes before the first byte. `events` may be iterated once."""
+    """A request that passed every check that comes before the first byte. `events` may be iterated once.
+
+    `dropped_thoughts` is how many thinking blocks of the request were not ours and therefore left out.
+    """
 
     route: Route
     input_tokens: int
+    dropped_thoughts: int
     events: AsyncGenerator[Event, None]
 
 
+# In a prompt it asks for the thought to come redacted, so that clients can be tested with one.
+REDACT_ON_DEMAND: Final = (
+    "ANTHROPIC_MAGIC_STRING_TRIGGER_REDACTED_THINKING_46C9A13E193C177646C7398A98432ECCCE4C1253D5E2D82641AC0E52CC2876CB"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Thoughts:
+    """What an installation does with thoughts: the seals that prove them, what happens to those that come back wrong,
+    and whether clients see any (`redact`)."""
+
+    seals: Seals
+    policy: ThoughtPolicy
+    redact: bool
+
+
 class Messages:
-    def __init__(self, catalog: Catalog, served: Mapping[str, Served], books: Books) -> None:
+    def __init__(self, catalog: Catalog, served: Mapping[str, Served], books: Books, thoughts: Thoughts) -> None:
         self._catalog = catalog
         self._served = served
         self._books = books
+        self._thoughts = thoughts
 
     async def reply(self, request: MessagesRequest, call: Call) -> Reply:
         """Refuses what can be refused (`ApiError`), then hands out the stream; nothing runs until it is read."""
         route, served = self._find(request.model)
-        valid = validate(request, served.rules(route.card, call.betas), call.version)
+        owner = Owner(route.card.id, call.workspace)
+        checker = self._checker(owner)
+        valid = validate(request, served.rules(route.card, call.betas), call.version, checker)
         window = served.window(route.card, call.betas)
+        thinking = valid.thinking
+        if thinking is not None:
+            window -= len(served.thinker.closing)  # a thought may have to be closed for the model
         refuse_hopeless(valid.prompt, window, served.engine.weights.token_characters_max)
         prompt = await self._tokens(valid.prompt, served)
         room = fit(len(prompt), window, valid.max_tokens)
-        job = Generation(call.request_id, prompt, room, valid.sampling)
         length_reason: StopReason = "max_tokens" if room == valid.max_tokens else "model_context_window_exceeded"
-        assembler = Assembler(Usage(len(prompt)), valid.stop_sequences, length_reason)
-        return Reply(route, len(prompt), self._events(call, route, served, job, assembler))
+        job = Generation(call.request_id, prompt, room, valid.sampling, served.thinker.forbidden)
+        usage = Usage(len(prompt))
+        if thinking is None:
+            assembler = Assembler(usage, valid.stop_sequences, length_reason)
+            generate = partial(served.engine.generate, job)
+        else:
+            shown: Shown = "redacted" if self._redacts(valid.prompt) else thinking.display
+            seal = self._thoughts.seals.sign if shown == "summarized" else self._thoughts.seals.enclose
+            assembler = Assembler(
+                usage, valid.stop_sequences, length_reason, shown, partial(seal, owner, call.message_id)
+            )
+            budget = budget_within(room, valid.max_tokens, thinking.budget)
+            generate = partial(think, served.engine, served.thinker, job, budget)
+        return Reply(route, len(prompt), checker.dropped, self._events(call, route, served, generate, assembler))
 
     async def count_tokens(self, request: CountTokensRequest, call: Call) -> int:
         """What `input_tokens` of the same request would be: the same checks, the same renderer."""
         route, served = self._find(request.model)
-        prompt = validate_prompt(request, served.rules(route.card, call.betas))
+        checker = self._checker(Owner(route.card.id, call.workspace))
+        prompt = validate_prompt(request, served.rules(route.card, call.betas), checker)
         return len(await self._tokens(prompt, served))
 
     async def _events(
-        self, call: Call, route: Route, served: Served, job: Generation, assembler: Assembler
+        self,
+        call: Call,
+        route: Route,
+        served: Served,
+        generate: Callable[[], AsyncGenerator[Delta, None]],
+        assembler: Assembler,
     ) -> AsyncGenerator[Event, None]:
         started = time.monotonic()
         admitted: float | None = None
@@ -79,7 +129,7 @@ class Messages:
             async with served.admission:
                 admitted = time.monotonic()
                 yield assembler.start(call.message_id, route.card.id)
-                async with aclosing(served.engine.generate(job)) as deltas:
+                async with aclosing(generate()) as deltas:
                     async for delta in deltas:
                         if first_token_s is None:
                             first_token_s = time.monotonic() - started
@@ -118,10 +168,16 @@ class Messages:
 
     async def _tokens(self, prompt: ValidPrompt, served: Served) -> tuple[int, ...]:
         if sum(len(turn.text) for turn in prompt.turns) > _LARGE_PROMPT_CHARACTERS:
-            pieces = await asyncio.to_thread(render, prompt, served.template)
+            pieces = await asyncio.to_thread(render, prompt, served.template, served.thinker.style)
         else:
-            pieces = render(prompt, served.template)
+            pieces = render(prompt, served.template, served.thinker.style)
         return await served.engine.encode(pieces)
+
+    def _checker(self, owner: Owner) -> ThoughtChecker:
+        return ThoughtChecker(self._thoughts.seals, owner, self._thoughts.policy)
+
+    def _redacts(self, prompt: ValidPrompt) -> bool:
+        return self._thoughts.redact or any(REDACT_ON_DEMAND in turn.text for turn in prompt.turns)
 
     def _find(self, model: str) -> tuple[Route, Served]:
         route = self._catalog.resolve(model)

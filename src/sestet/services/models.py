@@ -72,6 +72,8 @@ class Models:
             max_tokens=min(card.max_output, window),
             served_by=route.weights_id,
             alias_of=card.id if alias else None,
+            thinking=card.thinking,
+            efforts=card.efforts,
         )
 
 

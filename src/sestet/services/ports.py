@@ -25,8 +25,9 @@ class Engine(Protocol):
         """Whether a generation started now would make progress."""
         ...
 
-    async def encode(self, pieces: Sequence[str]) -> tuple[int, ...]:
-        """The tokens of a rendered prompt, each piece apart; control tokens spelled in it count as such."""
+    async def encode(self, pieces: Sequence[str], *, begins: bool = True) -> tuple[int, ...]:
+        """The tokens of a rendered prompt, each piece apart; control tokens spelled in it count as such. Not `begins`:
+        the pieces go on where another prompt ends."""
         ...
 
     def generate(self, job: Generation) -> AsyncGenerator[Delta, None]:

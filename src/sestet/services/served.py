@@ -2,12 +2,16 @@
 
 from collections.abc import Set
 from dataclasses import dataclass
+from typing import Final
 
 from sestet.catalog.card import Card, Profile
 from sestet.services.admission import Admission
 from sestet.services.ports import Engine
+from sestet.services.thinking import Thinker
 from sestet.turn.template import ChatTemplate
 from sestet.turn.validate import ModelRules
+
+INTERLEAVED_BETA: Final = "interleaved-thinking-2025-05-14"
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +22,7 @@ class Served:
     engine: Engine
     template: ChatTemplate
     profile: Profile
+    thinker: Thinker
     admission: Admission
 
     def window(self, card: Card, betas: Set[str]) -> int:
@@ -33,4 +38,8 @@ class Served:
             prefill=card.prefill,
             one_of_temperature_top_p=card.one_of_temperature_top_p,
             default_sampling=self.profile.sampling,
+            thinking_sampling=self.profile.thinking.sampling,
+            thinking=card.thinking,
+            efforts=card.efforts,
+            interleaved=INTERLEAVED_BETA in betas,
         )

@@ -7,6 +7,7 @@ from typing import assert_never
 from sestet.contract.events import (
     BlockDelta,
     BlockKind,
+    BlockSignature,
     BlockStart,
     BlockStop,
     Event,
@@ -21,8 +22,11 @@ from sestet.contract.events import (
 
 @dataclass(frozen=True, slots=True)
 class Block:
+    """`seal` is the signature of a thought, or all there is of a redacted one."""
+
     kind: BlockKind
     text: str
+    seal: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,14 +44,18 @@ def fold(events: Iterable[Event]) -> Message:
     start: MessageStart | None = None
     end: MessageDelta | None = None
     blocks: list[tuple[BlockKind, list[str]]] = []
+    seals: dict[int, str] = {}
     for event in events:
         match event:
             case MessageStart():
                 start = event
-            case BlockStart(_, kind):
+            case BlockStart(index, kind, seal):
                 blocks.append((kind, []))
+                seals[index] = seal
             case BlockDelta(index, _, text):
                 blocks[index][1].append(text)
+            case BlockSignature(index, seal):
+                seals[index] = seal
             case MessageDelta():
                 end = event
             case Failed(error):
@@ -58,5 +66,5 @@ def fold(events: Iterable[Event]) -> Message:
                 assert_never(event)
     assert start is not None, "a reply begins with message_start"
     assert end is not None, "a reply ends with message_delta or fails"
-    content = tuple(Block(kind, "".join(parts)) for kind, parts in blocks)
+    content = tuple(Block(kind, "".join(parts), seals[index]) for index, (kind, parts) in enumerate(blocks))
     return Message(start.message_id, start.model, content, end.stop_reason, end.stop_sequence, end.usage)

@@ -4,22 +4,29 @@ from collections.abc import Sequence
 
 from sestet.contract.errors import ApiError, invalid
 from sestet.turn.template import ChatTemplate, TemplateRefused
+from sestet.turn.thinking import ThinkingStyle
 from sestet.turn.validate import ValidPrompt
 
 
-def render(prompt: ValidPrompt, template: ChatTemplate) -> tuple[str, ...]:
+def render(prompt: ValidPrompt, template: ChatTemplate, style: ThinkingStyle) -> tuple[str, ...]:
     """The rendered prompt; its tokens are what `input_tokens` counts."""
+    system = prompt.system
+    if prompt.thinking and style.tags.instruction is not None:
+        system = f"{system}\n\n{style.tags.instruction}" if system else style.tags.instruction
     messages = [{"role": turn.role, "content": turn.text} for turn in prompt.turns]
     if not template.takes_late_system:
         messages = _without_late_system(messages)
-    if prompt.system is not None and template.takes_system:
-        messages.insert(0, {"role": "system", "content": prompt.system})
-    elif prompt.system is not None:
-        messages[0] = {"role": "user", "content": f"{prompt.system}\n\n{messages[0]['content']}"}
+    if system is not None and template.takes_system:
+        messages.insert(0, {"role": "system", "content": system})
+    elif system is not None:
+        messages[0] = {"role": "user", "content": f"{system}\n\n{messages[0]['content']}"}
     try:
-        return template.render(messages, continue_last=prompt.prefill)
+        pieces = template.render(messages, continue_last=prompt.prefill, thinking=prompt.thinking, effort=prompt.effort)
     except TemplateRefused as error:
         raise invalid(f"the model's chat template refuses this conversation: {error}", "messages") from error
+    if prompt.prefill:
+        return pieces
+    return (*pieces[:-1], pieces[-1] + (style.opening if prompt.thinking else style.skipping))
 
 
 def refuse_hopeless(prompt: ValidPrompt, window: int, token_characters_max: int) -> None:

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Released:
-    """Text that can no longer be part of a match, and the stop sequence that ended it, if one did."""
+    """Text that can no longer be part of a match, the stop sequence that ended it, if one did, and what followed."""
 
     text: str
     stop_sequence: str | None = None
+    rest: str = ""
 
 
 class StopMatcher:
@@ -32,10 +33,15 @@ class StopMatcher:
             end, minus_length = min(ends)
             start = end + minus_length
             self._held = ""
-            return Released(text[:start], text[start:end])
+            return Released(text[:start], text[start:end], text[end:])
         cut = self._first_open(text)
         self._held = text[cut:]
         return Released(text[:cut])
+
+    @property
+    def held(self) -> str:
+        """The end of the text so far, which may be the beginning of a match."""
+        return self._held
 
     def flush(self) -> str:
         held, self._held = self._held, ""

@@ -36,27 +36,31 @@ class ChatTemplate:
             self._environment.add_template("chat", _TRAINING_TAG.sub(_without_effect, weights.chat_template))
         except TemplateError as error:
             raise TemplateRefused(_first_line(error)) from error
-        self._variables = {
-            "bos_token": weights.bos_token,
-            "eos_token": weights.eos_token,
-            "enable_thinking": False,  # the switch of families that think; this server asks for no thoughts yet
-        }
+        self._variables = {"bos_token": weights.bos_token, "eos_token": weights.eos_token}
         spellings = sorted(filter(None, weights.special_tokens), key=len, reverse=True)
         # The look-ahead takes one character at a time, so that overlapping spellings are all found.
         self._special = re.compile(f"(?={'|'.join(map(re.escape, spellings))}).", re.DOTALL) if spellings else None
         self.takes_system = self._takes("system", "user")
         self.takes_late_system = self._takes("user", "system") and self._takes("user", "system", "assistant", "user")
 
-    def render(self, messages: Sequence[Mapping[str, str]], *, continue_last: bool) -> tuple[str, ...]:
+    def render(
+        self,
+        messages: Sequence[Mapping[str, str]],
+        *,
+        continue_last: bool = False,
+        thinking: bool = False,
+        effort: str | None = None,
+    ) -> tuple[str, ...]:
         """The prompt, cut into pieces that are to be tokenised apart from each other.
 
-        With `continue_last` the text ends inside the last message, otherwise where the assistant begins.
+        With `continue_last` the text ends inside the last message, otherwise where the assistant begins. `thinking`
+        and `effort` are what families with such switches are told.
         """
         guard = _guard(messages)
         guarded = [{**message, "content": self._cut_specials(message["content"], guard)} for message in messages]
         if continue_last:
             guarded[-1]["content"] += guard
-        text = self._run(guarded, add_generation_prompt=not continue_last)
+        text = self._run(guarded, not continue_last, thinking, effort)
         if continue_last:
             if guard not in text:
                 raise TemplateRefused("it leaves out the message that is to be continued")
@@ -68,10 +72,28 @@ class ChatTemplate:
         cuts = [match.end() for match in self._special.finditer(text)] if self._special else []
         return guard.join(text[start:end] for start, end in pairwise((0, *cuts, len(text)))) if cuts else text
 
-    def _run(self, messages: Sequence[Mapping[str, str]], *, add_generation_prompt: bool) -> str:
+    def ending(self, *, thinking: bool) -> str:
+        """How the prompt of a short conversation ends, with the family's switch for thoughts on or off."""
+        return self._run([{"role": "user", "content": "probe"}], True, thinking, None).rpartition("probe")[2]
+
+    def _run(
+        self,
+        messages: Sequence[Mapping[str, str]],
+        add_generation_prompt: bool,
+        thinking: bool = False,
+        effort: str | None = None,
+    ) -> str:
+        # Families name the switch differently; a template that does not know a name does not look.
+        switches: dict[str, object] = {"enable_thinking": thinking, "thinking": thinking}
+        if effort is not None:
+            switches["reasoning_effort"] = _TEMPLATE_EFFORT.get(effort, effort)
         try:
             return self._environment.render_template(
-                "chat", messages=messages, add_generation_prompt=add_generation_prompt, **self._variables
+                "chat",
+                messages=messages,
+                add_generation_prompt=add_generation_prompt,
+                **switches,
+                **self._variables,
             )
         except Exception as error:  # a stranger's code may fail in any way
             raise TemplateRefused(_first_line(error)) from error
@@ -80,10 +102,13 @@ class ChatTemplate:
         """Some templates refuse or drop system messages, or late ones: each is asked once, at load."""
         probe = [{"role": role, "content": f"{role}-probe"} for role in roles]
         try:
-            return "system-probe" in self._run(probe, add_generation_prompt=True)
+            return "system-probe" in self._run(probe, True)
         except TemplateRefused:
             return False
 
+
+# Families know three efforts at most.
+_TEMPLATE_EFFORT = {"xhigh": "high", "max": "high"}
 
 # Some templates mark what a training run learns from; here the mark means nothing.
 _TRAINING_TAG = re.compile(r"({%-?)\s*(end)?generation\s*(-?%})")

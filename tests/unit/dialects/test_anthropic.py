@@ -1,6 +1,7 @@
 """The wire: frames, bodies and headers of the Messages API, key by key."""
 
 import json
+from dataclasses import replace
 from datetime import date
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 from sestet.contract.errors import ApiError, invalid
 from sestet.contract.events import (
     BlockDelta,
+    BlockSignature,
     BlockStart,
     BlockStop,
     Event,
@@ -78,6 +80,30 @@ def read_frame(frame: bytes) -> tuple[str, dict[str, Any]]:
             BlockDelta(2, "text", 'a"\\\n'),
             {"type": "content_block_delta", "index": 2, "delta": {"type": "text_delta", "text": 'a"\\\n'}},
         ),
+        (
+            BlockStart(0, "thinking"),
+            {
+                "type": "content_block_start",
+                "index": 0,
+                "content_block": {"type": "thinking", "thinking": "", "signature": ""},
+            },
+        ),
+        (
+            BlockStart(1, "redacted_thinking", "c2VhbA=="),
+            {
+                "type": "content_block_start",
+                "index": 1,
+                "content_block": {"type": "redacted_thinking", "data": "c2VhbA=="},
+            },
+        ),
+        (
+            BlockDelta(2, "thinking", 'h"m'),
+            {"type": "content_block_delta", "index": 2, "delta": {"type": "thinking_delta", "thinking": 'h"m'}},
+        ),
+        (
+            BlockSignature(2, "c2VhbA=="),
+            {"type": "content_block_delta", "index": 2, "delta": {"type": "signature_delta", "signature": "c2VhbA=="}},
+        ),
         (BlockStop(3), {"type": "content_block_stop", "index": 3}),
         (
             MessageDelta("stop_sequence", "END", USAGE),
@@ -123,6 +149,17 @@ def test_a_whole_reply_has_every_field() -> None:
     }
 
 
+def test_thoughts_are_blocks_of_their_own_kind() -> None:
+    content = (Block("thinking", "hm", "sig"), Block("redacted_thinking", "", "data"), Block("text", "so"))
+    message = Message("msg_1", "card", content, "end_turn", None, USAGE)
+
+    assert [
+        {"type": "thinking", "thinking": "hm", "signature": "sig"},
+        {"type": "redacted_thinking", "data": "data"},
+        {"type": "text", "text": "so"},
+    ] == json.loads(anthropic.encode_message(message))["content"]
+
+
 def test_a_count_is_one_number() -> None:
     assert b'{"input_tokens":12}' == anthropic.encode_token_count(12)
 
@@ -147,7 +184,17 @@ def test_an_errors_code_is_in_its_details() -> None:
 
 def entry(identifier: str, alias_of: str | None = None) -> ModelInfo:
     return ModelInfo(
-        identifier, "Card One", date(2025, 2, 19), "active", "sonnet", 200_000, 64_000, "weights", alias_of
+        identifier,
+        "Card One",
+        date(2025, 2, 19),
+        "active",
+        "sonnet",
+        200_000,
+        64_000,
+        "weights",
+        alias_of,
+        frozenset(("enabled", "disabled")),
+        frozenset(("low", "max")),
     )
 
 
@@ -181,8 +228,32 @@ def test_a_model_has_every_field_of_the_contract() -> None:
         "structured_outputs",
         "thinking",
     ] == sorted(capabilities)
-    assert {"disabled"} == {name for name, value in capabilities["thinking"]["types"].items() if value["supported"]}
+    assert {"effort", "thinking"} == {name for name, value in capabilities.items() if value["supported"]}
+    assert {
+        "supported": True,
+        "types": {
+            "enabled": {"supported": True},
+            "adaptive": {"supported": False},
+            "disabled": {"supported": True},
+            "between_tools": {"supported": False},
+        },
+    } == capabilities["thinking"]
+    assert {
+        "supported": True,
+        "low": {"supported": True},
+        "medium": {"supported": False},
+        "high": {"supported": False},
+        "xhigh": {"supported": False},
+        "max": {"supported": True},
+    } == capabilities["effort"]
+
+
+def test_a_model_that_cannot_think_says_so() -> None:
+    info = replace(entry("card-1"), thinking=frozenset(("disabled",)), efforts=frozenset())
+    capabilities = json.loads(anthropic.encode_model(info))["capabilities"]
+
     assert not any(value["supported"] for value in capabilities.values())
+    assert {"disabled"} == {name for name, value in capabilities["thinking"]["types"].items() if value["supported"]}
 
 
 @pytest.mark.parametrize(("ids", "first", "last"), [([], None, None), (["a"], "a", "a"), (["a", "b", "c"], "a", "c")])

@@ -24,7 +24,7 @@ def request(**fields: Any) -> MessagesRequest:
 
 
 def call(*betas: str) -> Call:
-    return Call("req_1", "msg_1", "key-1", OLDEST, frozenset(betas))
+    return Call("req_1", "msg_1", "key-1", "default", OLDEST, frozenset(betas))
 
 
 async def events(of: House, *betas: str, **fields: Any) -> list[Event]:

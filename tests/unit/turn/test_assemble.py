@@ -2,9 +2,10 @@
 
 import pytest
 
-from sestet.contract.deltas import Delta, Finished, Text
+from sestet.contract.deltas import Delta, Finished, Text, Thinking
 from sestet.contract.events import (
     BlockDelta,
+    BlockSignature,
     BlockStart,
     BlockStop,
     Event,
@@ -14,7 +15,7 @@ from sestet.contract.events import (
     StopReason,
     Usage,
 )
-from sestet.turn.assemble import Assembler
+from sestet.turn.assemble import Assembler, Shown
 
 
 def assembled(*deltas: Delta, stops: tuple[str, ...] = (), length_reason: StopReason = "max_tokens") -> list[Event]:
@@ -99,3 +100,102 @@ def test_nothing_is_taken_after_the_end() -> None:
 
     with pytest.raises(AssertionError):
         list(assembler.feed(Text("x", 2)))
+
+
+def thought(*deltas: Delta, shown: Shown = "summarized", stops: tuple[str, ...] = ()) -> list[Event]:
+    """The events of a reply that may think; its seals say what they were made of."""
+    assembler = Assembler(Usage(7), stops, "max_tokens", shown, lambda index, text: f"seal of {index}: {text}")
+    return [event for delta in deltas for event in assembler.feed(delta)]
+
+
+def told(output_tokens: int, thinking_tokens: int) -> list[Event]:
+    usage = Usage(7, output_tokens, thinking_tokens=thinking_tokens)
+    return [MessageDelta("end_turn", None, usage), MessageStop()]
+
+
+THOUGHT = (Thinking("h", 1), Thinking("m", 2), Thinking("", 5), Text("so", 6), Finished("end", 7))
+
+
+def test_a_thought_is_a_block_that_ends_with_its_signature() -> None:
+    assert [
+        BlockStart(0, "thinking"),
+        BlockDelta(0, "thinking", "h"),
+        BlockDelta(0, "thinking", "m"),
+        BlockSignature(0, "seal of 0: hm"),
+        BlockStop(0),
+        BlockStart(1, "text"),
+        BlockDelta(1, "text", "so"),
+        BlockStop(1),
+        *told(7, 5),
+    ] == thought(*THOUGHT)
+
+
+def test_an_omitted_thought_is_its_signature_alone() -> None:
+    assert [
+        BlockStart(0, "thinking"),
+        BlockSignature(0, "seal of 0: hm"),
+        BlockStop(0),
+        BlockStart(1, "text"),
+        BlockDelta(1, "text", "so"),
+        BlockStop(1),
+        *told(7, 5),
+    ] == thought(*THOUGHT, shown="omitted")
+
+
+def test_a_redacted_thought_begins_with_all_there_is_of_it() -> None:
+    assert [
+        BlockStart(0, "redacted_thinking", "seal of 0: hm"),
+        BlockStop(0),
+        BlockStart(1, "text"),
+        BlockDelta(1, "text", "so"),
+        BlockStop(1),
+        *told(7, 5),
+    ] == thought(*THOUGHT, shown="redacted")
+
+
+def test_a_thought_of_nothing_is_no_block_and_is_counted_all_the_same() -> None:
+    assert [
+        BlockStart(0, "text"),
+        BlockDelta(0, "text", "so"),
+        BlockStop(0),
+        *told(5, 3),
+    ] == thought(Thinking("", 3), Text("so", 4), Finished("end", 5))
+
+
+def test_a_second_thought_is_sealed_apart_from_the_first() -> None:
+    signatures = [
+        event
+        for event in thought(
+            Thinking("a", 1), Text("x", 2), Thinking("b", 3), Thinking("", 4), Text("y", 5), Finished("end", 6)
+        )
+        if isinstance(event, BlockSignature | MessageDelta)
+    ]
+
+    assert [BlockSignature(0, "seal of 0: a"), BlockSignature(2, "seal of 2: b"), told(6, 3)[0]] == signatures
+
+
+def test_stop_sequences_fire_in_answers_and_not_in_thoughts() -> None:
+    events = thought(Thinking("a STOP b", 1), Text("c STO", 2), Text("P d", 3), stops=("STOP",))
+
+    assert [
+        BlockStart(0, "thinking"),
+        BlockDelta(0, "thinking", "a STOP b"),
+        BlockSignature(0, "seal of 0: a STOP b"),
+        BlockStop(0),
+        BlockStart(1, "text"),
+        BlockDelta(1, "text", "c "),
+        BlockStop(1),
+        MessageDelta("stop_sequence", "STOP", Usage(7, 3, thinking_tokens=1)),
+        MessageStop(),
+    ] == events
+
+
+def test_a_reply_that_ends_in_its_thought_seals_it() -> None:
+    assert [
+        BlockStart(0, "thinking"),
+        BlockDelta(0, "thinking", "hm"),
+        BlockSignature(0, "seal of 0: hm"),
+        BlockStop(0),
+        MessageDelta("max_tokens", None, Usage(7, 2, thinking_tokens=2)),
+        MessageStop(),
+    ] == thought(Thinking("hm", 1), Thinking("", 2), Finished("length", 2))

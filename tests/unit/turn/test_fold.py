@@ -5,6 +5,7 @@ import pytest
 from sestet.contract.errors import ApiError
 from sestet.contract.events import (
     BlockDelta,
+    BlockSignature,
     BlockStart,
     BlockStop,
     Event,
@@ -34,6 +35,22 @@ def test_blocks_stay_apart() -> None:
     ]
 
     assert (Block("text", "a"), Block("text", "b")) == fold([START, *texts, *END]).content
+
+
+def test_a_thought_keeps_its_seal() -> None:
+    thoughts = [
+        BlockStart(0, "thinking"),
+        BlockDelta(0, "thinking", "h"),
+        BlockDelta(0, "thinking", "m"),
+        BlockSignature(0, "sig"),
+        BlockStop(0),
+        BlockStart(1, "redacted_thinking", "data"),
+        BlockStop(1),
+    ]
+
+    assert (Block("thinking", "hm", "sig"), Block("redacted_thinking", "", "data")) == fold(
+        [START, *thoughts, *END]
+    ).content
 
 
 def test_a_reply_may_be_empty() -> None:

@@ -1,5 +1,6 @@
 """The rules between fields: roles and their order, prefill, empty content, the card's limits, both API versions."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -7,9 +8,11 @@ import pytest
 from sestet.catalog.card import Card, family_cards
 from sestet.contract.deltas import Sampling
 from sestet.contract.requests import CountTokensRequest, MessagesRequest
+from sestet.contract.thinking import ThinkingType
 from sestet.contract.versions import NO_SAMPLING_SINCE, OLDEST, VERSIONS, ApiVersion
-from sestet.turn.validate import ModelRules, Turn, ValidRequest, validate, validate_prompt
+from sestet.turn.validate import ModelRules, Turn, ValidRequest, ValidThinking, validate, validate_prompt
 from tests.unit.refusals import refusal
+from tests.unit.thoughts import OWNER, SEALS, checker
 
 DEFAULT = Sampling(0.2, 0.9, 50)
 RULES = ModelRules("card-1", 1000, prefill=True, one_of_temperature_top_p=False, default_sampling=DEFAULT)
@@ -29,7 +32,7 @@ def request(roles: str = "u", **fields: Any) -> MessagesRequest:
 def checked(
     *, rules: ModelRules = RULES, version: ApiVersion = OLDEST, roles: str = "u", **fields: Any
 ) -> ValidRequest:
-    return validate(request(roles, **fields), rules, version)
+    return validate(request(roles, **fields), rules, version, checker())
 
 
 def turns(roles: str) -> list[tuple[str, str]]:
@@ -155,7 +158,7 @@ def test_the_system_prompt_is_a_string_or_blocks(system: object, expected: str |
 
 def test_a_count_checks_the_prompt_as_a_reply_does() -> None:
     body = {"model": "m", "messages": messages("usu")}
-    counted = refusal(lambda: validate_prompt(CountTokensRequest.model_validate(body), RULES))
+    counted = refusal(lambda: validate_prompt(CountTokensRequest.model_validate(body), RULES, checker()))
     replied = refusal(lambda: checked(roles="usu"))
 
     assert (replied.message, replied.param) == (counted.message, counted.param)
@@ -267,3 +270,170 @@ def test_a_hundred_thousand_messages_are_checked() -> None:
     prompt = checked(messages=messages("ua" * 50_000)).prompt
 
     assert 100_000 == len(prompt.turns)
+
+
+# Thinking (WIRE.md section 2.2).
+
+THINKS = replace(
+    RULES,
+    max_output=200_000,
+    thinking=frozenset(("enabled", "disabled", "adaptive", "between_tools")),
+    efforts=frozenset(("low", "medium", "high", "xhigh", "max")),
+    thinking_sampling=Sampling(0.6, 0.95, 20),
+)
+ENABLED = {"type": "enabled", "budget_tokens": 1024}
+
+
+def thinking(rules: ModelRules = THINKS, **fields: Any) -> ValidRequest:
+    return checked(rules=rules, **{"max_tokens": 2000, "thinking": ENABLED, **fields})
+
+
+def test_a_budget_is_taken_as_it_is() -> None:
+    valid = thinking()
+
+    assert (ValidThinking(1024, "summarized"), True) == (valid.thinking, valid.prompt.thinking)
+
+
+@pytest.mark.parametrize("asked", [None, {"type": "disabled"}, {"type": "between_tools"}])
+def test_without_being_asked_nothing_thinks(asked: object) -> None:
+    valid = thinking(thinking=asked)
+
+    assert (None, False, DEFAULT) == (valid.thinking, valid.prompt.thinking, valid.sampling)
+
+
+@pytest.mark.parametrize(
+    ("effort", "max_tokens", "budget"),
+    [
+        ("low", 100_000, 1_024),
+        ("medium", 100_000, 4_096),
+        ("high", 100_000, 16_384),
+        (None, 100_000, 16_384),
+        ("xhigh", 100_000, 32_768),
+        ("max", 100_000, 75_000),
+        ("max", 100, 75),
+        ("high", 4, 3),
+        ("low", 1, 1),
+    ],
+)
+def test_an_effort_bounds_the_thought_and_leaves_a_quarter_for_the_answer(
+    effort: str | None, max_tokens: int, budget: int
+) -> None:
+    valid = thinking(thinking={"type": "adaptive"}, output_config={"effort": effort}, max_tokens=max_tokens)
+
+    assert ValidThinking(budget, "summarized") == valid.thinking
+
+
+def test_an_adaptive_request_that_only_reads_its_prompt_thinks_nothing() -> None:
+    assert thinking(thinking={"type": "adaptive"}, max_tokens=0).thinking is None
+
+
+@pytest.mark.parametrize("kind", [ENABLED, {"type": "adaptive"}])
+@pytest.mark.parametrize("display", ["summarized", "omitted"])
+def test_the_display_asked_for_wins_over_the_cards(kind: dict[str, Any], display: str) -> None:
+    rules = replace(THINKS, display="omitted")
+    found = [thinking(rules, thinking={**kind, "display": asked}).thinking for asked in (display, None)]
+
+    assert [display, "omitted"] == [one.display for one in found if one]
+
+
+@pytest.mark.parametrize(
+    ("fields", "param", "text"),
+    [
+        ({"max_tokens": 1024}, "max_tokens", "`max_tokens` must be greater than `thinking.budget_tokens`"),
+        ({"max_tokens": 0}, "max_tokens", "nothing to think about"),
+        ({"temperature": 0.5}, "temperature", "`temperature` may only be set to 1 when thinking is enabled"),
+        ({"top_k": 5}, "top_k", "`top_k` must be unset when thinking is enabled"),
+        ({"top_p": 0.9}, "top_p", "`top_p` must be greater than or equal to 0.95 or unset when thinking is enabled"),
+        ({"roles": "ua"}, "messages.1.content", "a reply cannot be begun for the model"),
+    ],
+)
+def test_what_the_contract_refuses_beside_a_thought(fields: dict[str, Any], param: str, text: str) -> None:
+    error = refusal(lambda: thinking(**fields))
+
+    assert (param, True) == (error.param, text in error.message)
+
+
+@pytest.mark.parametrize("fields", [{"temperature": 1}, {"top_p": 0.95}, {"top_p": 1}])
+def test_what_the_contract_takes_beside_a_thought(fields: dict[str, Any]) -> None:
+    assert Sampling(1.0, fields.get("top_p", 1.0), 0) == thinking(**fields).sampling
+
+
+def test_thoughts_are_drawn_as_their_family_recommends() -> None:
+    assert Sampling(0.6, 0.95, 20) == thinking().sampling
+
+
+def test_an_interleaved_budget_may_be_above_max_tokens() -> None:
+    found = thinking(replace(THINKS, interleaved=True), max_tokens=100).thinking
+
+    assert ValidThinking(1024, "summarized") == found
+
+
+@pytest.mark.parametrize(
+    ("takes", "asked", "text"),
+    [
+        (("disabled",), ENABLED, "'card-1' does not support thinking."),
+        (("disabled",), {"type": "adaptive"}, "'card-1' does not support thinking."),
+        (("enabled", "disabled"), {"type": "adaptive"}, "adaptive thinking is not supported on this model"),
+        (("adaptive",), ENABLED, '"thinking.type.enabled" is not supported for this model. Use "thinking.type.adap'),
+        (("adaptive",), {"type": "disabled"}, '"thinking.type.disabled" is not supported for this model. It takes'),
+        (("enabled",), {"type": "between_tools"}, '"thinking.type.between_tools" is not supported for this model.'),
+    ],
+)
+def test_a_type_that_the_card_does_not_take_is_refused(
+    takes: tuple[ThinkingType, ...], asked: dict[str, Any], text: str
+) -> None:
+    error = refusal(lambda: thinking(replace(THINKS, thinking=frozenset(takes)), thinking=asked))
+
+    assert ("thinking.type", True) == (error.param, text in error.message)
+
+
+def test_an_effort_that_the_card_does_not_take_is_refused() -> None:
+    rules = replace(THINKS, efforts=frozenset(("low", "high")))
+    error = refusal(lambda: thinking(rules, output_config={"effort": "max"}))
+    none = refusal(lambda: thinking(replace(THINKS, efforts=frozenset()), output_config={"effort": "low"}))
+
+    assert ["output_config.effort"] * 2 == [error.param, none.param]
+    assert "It takes high, low." in error.message
+    assert "This model does not support the effort parameter" in none.message
+
+
+def test_a_count_refuses_the_thinking_that_a_reply_refuses() -> None:
+    body = {"model": "m", "messages": messages("u"), "thinking": ENABLED}
+    counted = refusal(lambda: validate_prompt(CountTokensRequest.model_validate(body), RULES, checker()))
+
+    assert "'card-1' does not support thinking." in counted.message
+
+
+def signed(text: str) -> dict[str, str]:
+    return {"type": "thinking", "thinking": text, "signature": SEALS.sign(OWNER, "msg_1", 0, text)}
+
+
+def test_thoughts_of_earlier_turns_leave_the_prompt() -> None:
+    said = [signed("hm"), {"type": "text", "text": "a1"}]
+    conversation = [*messages("u"), {"role": "assistant", "content": said}, {"role": "user", "content": "u2"}]
+
+    assert turns("uau") == [(turn.role, turn.text) for turn in thinking(messages=conversation).prompt.turns]
+
+
+def test_a_turn_that_was_all_thought_stays_as_an_empty_one() -> None:
+    conversation = [*messages("u"), {"role": "assistant", "content": [signed("hm")]}, {"role": "user", "content": "u2"}]
+
+    assert (Turn("user", "u0"), Turn("assistant", ""), Turn("user", "u2")) == thinking(
+        messages=conversation
+    ).prompt.turns
+
+
+@pytest.mark.parametrize("role", ["user", "system"])
+def test_only_an_assistant_has_thoughts(role: str) -> None:
+    said = [{"type": "text", "text": "x"}, signed("hm")]
+    error = refusal(lambda: thinking(messages=[*messages("u"), {"role": role, "content": said}]))
+
+    assert "messages.1.content.1.type" == error.param
+    assert "`thinking` blocks may only be in `assistant` messages" in error.message
+
+
+def test_a_thought_that_was_altered_is_refused_by_its_place() -> None:
+    said = [{**signed("hm"), "thinking": "hmm"}, {"type": "text", "text": "a1"}]
+    error = refusal(lambda: thinking(messages=[*messages("u"), {"role": "assistant", "content": said}, *messages("u")]))
+
+    assert "messages.1.content.0" == error.param

@@ -72,11 +72,11 @@ class LlamaCppEngine:
     def pid(self) -> int | None:
         return self._child.pid if self._child else None
 
-    async def encode(self, pieces: Sequence[str]) -> tuple[int, ...]:
+    async def encode(self, pieces: Sequence[str], *, begins: bool = True) -> tuple[int, ...]:
         distinct = dict.fromkeys(pieces)
         if len(distinct) > PIECES_MAX:
             raise invalid(f"the text spells control tokens more than {PIECES_MAX} times", "messages")
-        first_adds_bos = not pieces[0].startswith(self.weights.bos_token or "\0")
+        first_adds_bos = begins and not pieces[0].startswith(self.weights.bos_token or "\0")
         tokens = {
             piece: await self._tokenize(piece, add_special=first_adds_bos and position == 0)
             for position, piece in enumerate(distinct)
@@ -95,6 +95,9 @@ class LlamaCppEngine:
             "stream": True,
             "cache_prompt": True,
             "return_progress": True,
+            "return_tokens": job.keep_tokens,
+            "preserved_tokens": job.shown,
+            "logit_bias": [(token, False) for token in job.forbidden],
         }
         async with (
             self._translated(),
@@ -102,6 +105,7 @@ class LlamaCppEngine:
             self._progressing() as progressed,
         ):
             buffer = b""
+            drawn = 0
             async for chunk in answer.content.iter_any():
                 progressed()
                 *frames, buffer = (buffer + chunk).split(b"\n\n")
@@ -110,6 +114,11 @@ class LlamaCppEngine:
                     if job.max_tokens == 0:
                         # The child draws one token even when asked for none; the prompt is read, nothing is said.
                         delta = Finished("length", 0) if isinstance(delta, Finished) else None
+                    if isinstance(delta, Text):
+                        if len(delta.tokens) != delta.output_tokens - drawn:
+                            # Tokens that did not yet make a whole character went by unseen.
+                            delta = Text(delta.text, delta.output_tokens)
+                        drawn = delta.output_tokens
                     if delta is not None:
                         yield delta
 
@@ -279,4 +288,4 @@ def _delta(frame: bytes) -> Delta | None:
     if not data.get("content"):  # progress through the prompt
         return None
     # The child writes U+FFFD for bytes that are no UTF-8; the model did not say that.
-    return Text(data["content"].replace("\ufffd", ""), data["tokens_predicted"])
+    return Text(data["content"].replace("\ufffd", ""), data["tokens_predicted"], tuple(data["tokens"]))

@@ -1,0 +1,100 @@
+"""A thought and its answer from any engine, with the budget kept to the token (docs/decisions/0008).
+
+The engine is asked for the thought's budget and no more. If the model is still thinking when that is used up, or ends
+its turn in the middle of a thought, the thought is closed for it and the engine goes on from there: same prompt, what
+was said, the closing tag. If the answer is what reached the budget, the engine goes on without a tag. Either way the
+engine has all but the last few tokens of the second prompt in its cache.
+"""
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+
+from sestet.contract.deltas import Delta, Finished, Generation, Text
+from sestet.services.ports import Engine
+from sestet.turn.thinking import ThinkingStyle, ThoughtSplitter
+
+
+@dataclass(frozen=True, slots=True)
+class Thinker:
+    """How these weights think, in texts and in their own tokens. `forbidden` tokens would begin a thought anew."""
+
+    style: ThinkingStyle
+    closing: tuple[int, ...]
+    forbidden: tuple[int, ...]
+
+    @classmethod
+    async def of(cls, style: ThinkingStyle, engine: Engine) -> "Thinker":
+        tags = style.tags
+        spelled = [await engine.encode((text,), begins=False) for text in tags.forbidden]
+        forbidden = tuple(tokens[0] for tokens in spelled if len(tokens) == 1)
+        return cls(style, await engine.encode((tags.closing,), begins=False), forbidden)
+
+
+async def think(engine: Engine, thinker: Thinker, job: Generation, budget: int) -> AsyncGenerator[Delta, None]:
+    """Deltas of a reply whose prompt ends where a thought begins: at most `budget` tokens of thought, and at most
+    `job.max_tokens` together with the answer."""
+    tags = thinker.style.tags
+    thoughts, said = ThoughtSplitter(tags), _Said()
+    first = replace(job, max_tokens=min(budget, job.max_tokens), shown=tags.shown, keep_tokens=True)
+    finished: Finished | None = None
+    async with aclosing(_phase(engine, first, thoughts, said, 0)) as parts:
+        async for part in parts:
+            if isinstance(part, Finished):
+                finished = part
+            else:
+                yield part
+    if finished is None:
+        return
+    spent = finished.output_tokens
+    if spent == job.max_tokens or (finished.reason == "end" and not thoughts.inside):
+        for held in thoughts.flush(spent):
+            yield held
+        yield Finished("length" if thoughts.inside else finished.reason, spent)
+        return
+    prompt = job.prompt + await said.tokens(engine)
+    if thoughts.inside:
+        # The model may have begun to write the tag itself; then only the rest of it is missing.
+        rest = thoughts.closing
+        prompt += thinker.closing if rest == tags.closing else await engine.encode((rest,), begins=False)
+    for held in thoughts.answer_only(spent):
+        yield held
+    second = replace(job, prompt=prompt, max_tokens=job.max_tokens - spent)
+    async with aclosing(_phase(engine, second, thoughts, said, spent)) as parts:
+        async for part in parts:
+            yield part
+
+
+async def _phase(
+    engine: Engine, job: Generation, thoughts: ThoughtSplitter, said: "_Said", before: int
+) -> AsyncGenerator[Delta, None]:
+    """One generation, told apart into thought and answer; `before` is how many tokens were drawn before it."""
+    async with aclosing(engine.generate(job)) as deltas:
+        async for delta in deltas:
+            drawn = before + delta.output_tokens
+            if isinstance(delta, Finished):
+                yield Finished(delta.reason, drawn)
+                return
+            assert isinstance(delta, Text), "an engine knows nothing of thoughts"
+            said.append(delta)
+            for part in thoughts.feed(delta.text, drawn):
+                yield part
+
+
+class _Said:
+    """What a model has said, as a prompt that goes on from it needs it."""
+
+    def __init__(self) -> None:
+        self._text: list[str] = []
+        self._tokens: list[int] = []
+        self._all_known = True
+
+    def append(self, delta: Text) -> None:
+        self._text.append(delta.text)
+        self._tokens += delta.tokens
+        self._all_known = self._all_known and bool(delta.tokens)
+
+    async def tokens(self, engine: Engine) -> tuple[int, ...]:
+        """An engine may not know every token, such as those of a character that took several: then the text is
+        tokenised anew, which costs at worst the reading of what comes after the first difference."""
+        return tuple(self._tokens) if self._all_known else await engine.encode(("".join(self._text),), begins=False)
