@@ -199,6 +199,7 @@ def test_a_conversation_in_a_terminal(server: RunningServer) -> None:
             f"Talking to claude-3-7-sonnet-latest at {server.url}.",
             "It is a stand-in: scripted-20260101 answers.",
             "/new starts over, /usage shows tokens, /exit leaves, Ctrl-C stops a reply.",
+            "/think N allows a thought of N tokens, /think off none, /thought shows the last.",
             "",
             "> ",
         ] == terminal.wait_for("> ").split("\n")
@@ -263,5 +264,9 @@ def test_what_was_said_before_a_stop_stays_in_the_conversation(server: RunningSe
         reply.close()
         wait_until_nothing_runs(server)
 
-        assert "first answer" == "".join(conversation.say("begin"))
-        assert "I remember." == "".join(conversation.say("more"))
+        assert "first answer" == answer(conversation, "begin")
+        assert "I remember." == answer(conversation, "more")
+
+
+def answer(conversation: Conversation, question: str) -> str:
+    return "".join(piece for piece in conversation.say(question) if isinstance(piece, str))
