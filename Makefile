@@ -12,6 +12,7 @@ ARGS ?=
 
 # A stamp is newer than the lock it was installed from, so a second run installs nothing.
 SERVE_STAMP := $(VENV)/.serve-installed
+EVAL_STAMP := $(VENV)/.eval-installed
 TEST_STAMP := $(VENV)/.test-installed
 OLD_SDK_STAMP := .venv-old-sdk/.installed
 NODE_STAMP := tests/contract/typescript/node_modules/.installed
@@ -28,6 +29,10 @@ serve: $(SERVE_STAMP) ## install what is needed and serve the embedded model (HO
 .PHONY: chat
 chat: $(SERVE_STAMP) ## talk to a running server in the terminal (PORT=8000)
 	@exec $(BIN)/sestet chat --url http://$(HOST):$(PORT) $(ARGS)
+
+.PHONY: eval
+eval: $(EVAL_STAMP) ## measure accuracy against thinking budget on a running server (PORT=8000)
+	@exec $(BIN)/sestet eval reasoning --url http://$(HOST):$(PORT) $(ARGS)
 
 .PHONY: test
 test: $(TEST_STAMP) $(OLD_SDK_STAMP) $(NODE_STAMP) ## install what is needed and run all tests (ARGS="-k stop")
@@ -54,7 +59,7 @@ update: $(TEST_STAMP) ## rewrite golden transcripts and generated sections of th
 
 .PHONY: lock
 lock: ## resolve the dependency locks anew (needs uv)
-	@for name in serve test old-sdk; do \
+	@for name in serve test eval old-sdk; do \
 	  sources=requirements/$$name.in; [ $$name = serve ] && sources="pyproject.toml $$sources"; \
 	  uv pip compile --quiet --upgrade --generate-hashes --no-annotate --no-header --no-emit-index-url \
 	    --python-version 3.11 $$sources -o requirements/$$name.txt || exit 1; done
@@ -70,7 +75,14 @@ $(SERVE_STAMP): requirements/serve.txt pyproject.toml
 	@$(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
-$(TEST_STAMP): $(SERVE_STAMP) requirements/test.txt
+# Some of what the tasks need is source alone (a C compiler builds it). Its build tool is in the lock too, and goes first.
+$(EVAL_STAMP): $(SERVE_STAMP) requirements/eval.txt
+	@echo "Installing the tasks of sestet eval into $(VENV) (once, about 60 MB)"
+	@$(BIN)/python $(PIP) <(sed -n '/^setuptools==/,/[^\\]$$/p' requirements/eval.txt)
+	@$(BIN)/python $(PIP) requirements/eval.txt --no-build-isolation
+	@touch $@
+
+$(TEST_STAMP): $(EVAL_STAMP) requirements/test.txt
 	@echo "Installing the test tools into $(VENV)"
 	@$(BIN)/python $(PIP) requirements/test.txt
 	@touch $@

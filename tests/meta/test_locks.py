@@ -19,7 +19,7 @@ each_lock = pytest.mark.parametrize("lock", LOCKS, ids=lambda lock: lock.name)
 
 
 def test_there_are_locks() -> None:
-    assert ["old-sdk.txt", "serve.txt", "test.txt"] == [lock.name for lock in LOCKS]
+    assert ["eval.txt", "old-sdk.txt", "serve.txt", "test.txt"] == [lock.name for lock in LOCKS]
 
 
 @each_lock

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.text import Text
 
 from sestet import __version__
-from sestet.cli import chat, models, pull, serve
+from sestet.cli import chat, evaluate, models, pull, serve, signing_keys
 from sestet.cli.printable import one_line
 from sestet.config import ConfigError
 from sestet.engines.llamacpp.process import EngineLoadError
@@ -25,6 +25,8 @@ app.command()(serve.serve)
 app.command()(models.models)
 app.command()(pull.pull)
 app.command()(chat.chat)
+app.add_typer(evaluate.app)
+app.add_typer(signing_keys.app)
 
 
 def _version(wanted: bool) -> None:
