@@ -12,14 +12,19 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from bench import native, overhead, streams
+from bench import native, overhead, streams, thinking
 from bench.report import Report
 
 _FILE_WIDTH = 150
 
 Benchmark = Callable[[Progress, Path, bool], Report]
 
-BENCHMARKS: dict[str, Benchmark] = {"native": native.run, "overhead": overhead.run, "streams": streams.run}
+BENCHMARKS: dict[str, Benchmark] = {
+    "native": native.run,
+    "overhead": overhead.run,
+    "streams": streams.run,
+    "thinking": thinking.run,
+}
 
 
 def main(
