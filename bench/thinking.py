@@ -123,6 +123,8 @@ class _Bench:
                         reply.input_tokens = data["message"]["usage"]["input_tokens"]
                     case _, "thinking_delta":
                         reply.thought_at.append(now)
+                        if len(reply.thought_at) > _COMPARED and words == 0:
+                            return reply  # as much as is compared; leaving stops the engine
                     case _, "text_delta":
                         reply.answer_at.append(now)
                     case "message_delta", _:
