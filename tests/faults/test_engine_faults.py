@@ -163,13 +163,18 @@ def test_weights_that_vanish_are_a_crash_loop_that_ends_when_they_are_back(
     server = serve(config="[engine]\nslots = 1\nwindow = 512\n", arguments=("--model", str(path)))
     fields = counting(3, model="vanishing")
 
-    with under_watch(server, engine_dies=True):
+    with under_watch(server, engine_dies=True), connected(server.port, 60) as waiting:
         path.unlink()
         signal_engine(server, signal.SIGKILL)
+        wait_for(server, "sestet_engine_ready", 0.0, 10)
+        waiting.sendall(post(fields, CLOSE))
         deadline = time.monotonic() + 40
         while server.log.count('"event":"engine_died"') < DEATHS_MAX:
             assert time.monotonic() < deadline
             time.sleep(0.05)
+        asked = time.monotonic()
+        (told,) = answers(read_all(waiting))
+        told_s = time.monotonic() - asked
         asked = time.monotonic()
         again = ask(server, fields)
         refused_s = time.monotonic() - asked
@@ -178,6 +183,8 @@ def test_weights_that_vanish_are_a_crash_loop_that_ends_when_they_are_back(
         wait_for(server, "sestet_engine_ready", 1.0, 40)
         back = ask(server, fields)
 
+    check_error(told, 529, "overloaded_error")
+    assert told_s < 1.0
     check_error(again, 529, "overloaded_error")
     assert 1 <= int(again.headers["retry-after"]) <= 60
     assert refused_s < 1.0

@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 
 _MAGIC: Final = b"Sst1"
 _BEGINNING: Final = base64.b64encode(_MAGIC).decode("ascii")[:5]  # the characters that these bytes alone decide
-_HEAD: Final = struct.Struct(">4s c 8s 8s 8s 8s H")
+_HEAD: Final = struct.Struct(">4s c 8s 8s 8s 8s I")
 _SIGNED: Final = b"s"
 _ENCLOSED: Final = b"e"
 _TAG_BYTES: Final = 16

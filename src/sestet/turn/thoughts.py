@@ -30,7 +30,7 @@ class ThoughtChecker:
 
     def check(self, blocks: Sequence[InputBlock], path: str) -> None:
         """Every thought of one assistant message; those of one reply must come in the order they were sent."""
-        last: tuple[bytes, int] | None = None
+        last: dict[bytes, int] = {}
         for position, block in enumerate(blocks):
             match block:
                 case ThinkingBlock():
@@ -43,9 +43,9 @@ class ThoughtChecker:
                     continue
             verdict = opened.verdict
             if verdict is Verdict.GENUINE:
-                if last is not None and last[0] == opened.reply and last[1] >= opened.index:
+                if last.get(opened.reply, -1) >= opened.index:
                     verdict = Verdict.CHANGED
-                last = opened.reply, opened.index
+                last[opened.reply] = opened.index
             if verdict is not Verdict.GENUINE:
                 self._drop_or_refuse(verdict, invalid(error, f"{path}.{position}"))
 

@@ -39,6 +39,7 @@ class LlamaCppEngine:
         self._child: EngineProcess | None = None
         self._session: aiohttp.ClientSession | None = None
         self._up = asyncio.Event()
+        self._known = asyncio.Event()  # whether there is a child, or none to be waited for
         self._deaths: list[float] = []
         self._generating = 0
         self._progress_at = 0.0
@@ -155,17 +156,15 @@ class LlamaCppEngine:
 
     async def _ready_session(self) -> aiohttp.ClientSession:
         if not self._up.is_set():
-            if len(self._deaths) >= DEATHS_MAX:
-                raise ApiError(
-                    "overloaded_error",
-                    "the model is unavailable; it keeps failing",
-                    retry_after_s=BACKOFF_MAX_S,
-                )
             try:
                 async with asyncio.timeout(PATIENCE_S):
-                    await self._up.wait()
+                    await self._known.wait()
             except TimeoutError:
                 raise ApiError("overloaded_error", "the model is being restarted", retry_after_s=PATIENCE_S) from None
+        if not self._up.is_set():
+            raise ApiError(
+                "overloaded_error", "the model is unavailable; it keeps failing", retry_after_s=BACKOFF_MAX_S
+            )
         assert self._session is not None
         return self._session
 
@@ -211,9 +210,11 @@ class LlamaCppEngine:
         )
         self._stalled = False
         self._up.set()
+        self._known.set()
 
     async def _take_down(self) -> None:
         self._up.clear()
+        self._known.clear()
         if self._session is not None:
             await self._session.close()
         if self._child is not None:
@@ -222,6 +223,7 @@ class LlamaCppEngine:
     def _kill(self) -> None:
         """Only asks for the end; `_supervise` sees it come and cleans up."""
         self._up.clear()
+        self._known.clear()
         if self._child is not None:
             self._child.signal_kill()
 
@@ -235,6 +237,8 @@ class LlamaCppEngine:
                 now = loop.time()
                 self._deaths = [at for at in self._deaths if now - at < DEATHS_WITHIN_S] + [now]
                 delay_s = _backoff_s(len(self._deaths))
+                if len(self._deaths) >= DEATHS_MAX:
+                    self._known.set()
                 self._report("engine_died", {"status": status, "restart_in_s": delay_s})
                 await asyncio.sleep(delay_s)
                 try:
