@@ -10,7 +10,7 @@ from typing import Any
 from sestet.contract.deltas import Sampling
 from sestet.contract.models import Lifecycle
 from sestet.contract.requests import Effort
-from sestet.contract.thinking import ThinkingTags, ThinkingType
+from sestet.contract.thinking import Display, ThinkingTags, ThinkingType
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +54,8 @@ class Card:
     one_of_temperature_top_p: bool = False
     thinking: frozenset[ThinkingType] = frozenset(("disabled",))
     efforts: frozenset[Effort] = frozenset()
+    thinks_unasked: bool = False
+    display: Display = "summarized"
 
     def window(self, betas: Set[str]) -> int:
         """The context window a request with these beta headers has, prompt and reply together."""

@@ -90,6 +90,7 @@ class Metrics:
             error=settlement.error,
             input_tokens=settlement.usage.input_tokens,
             output_tokens=settlement.usage.output_tokens,
+            thinking_tokens=settlement.usage.thinking_tokens,
             first_token_ms=None if settlement.first_token_s is None else round(settlement.first_token_s * 1e3, 1),
             duration_ms=round(settlement.duration_s * 1e3, 1),
         )

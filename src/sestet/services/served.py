@@ -41,5 +41,7 @@ class Served:
             thinking_sampling=self.profile.thinking.sampling,
             thinking=card.thinking,
             efforts=card.efforts,
+            thinks_unasked=card.thinks_unasked,
+            display=card.display,
             interleaved=INTERLEAVED_BETA in betas,
         )

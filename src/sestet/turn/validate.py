@@ -16,6 +16,7 @@ from sestet.contract.requests import (
     MessagesRequest,
     PromptRequest,
     TextBlock,
+    Thinking,
     ThinkingAdaptive,
     ThinkingEnabled,
 )
@@ -42,6 +43,7 @@ class ModelRules:
     thinking_sampling: Sampling | None = None
     thinking: frozenset[ThinkingType] = frozenset(("disabled",))
     efforts: frozenset[Effort] = frozenset()
+    thinks_unasked: bool = False
     display: Display = "summarized"
     interleaved: bool = False
 
@@ -135,9 +137,14 @@ def validate(
     return ValidRequest(prompt, request.max_tokens, stops, _sampling(request, rules, version), thinking)
 
 
+def _asked(request: PromptRequest, rules: ModelRules) -> Thinking | None:
+    """What a request without `thinking` asks for is the card's."""
+    return ThinkingAdaptive(type="adaptive") if request.thinking is None and rules.thinks_unasked else request.thinking
+
+
 def _thinks(request: PromptRequest, rules: ModelRules) -> bool:
-    """Whether the card lets this request think, and it asks to. Without `thinking` no card of ours does."""
-    asked = request.thinking
+    """Whether the card lets this request think, and it asks to."""
+    asked = _asked(request, rules)
     if asked is None:
         return False
     if asked.type not in rules.thinking:
@@ -164,7 +171,7 @@ def _refused_type(kind: ThinkingType, rules: ModelRules) -> str:
 
 def _thinking(request: MessagesRequest, rules: ModelRules) -> ValidThinking | None:
     """How long and how visibly to think; all of it is refused that the contract refuses beside a thought."""
-    asked = request.thinking
+    asked = _asked(request, rules)
     if not isinstance(asked, ThinkingEnabled | ThinkingAdaptive):
         return None
     for name, allowed, rule in _BESIDE_THINKING:

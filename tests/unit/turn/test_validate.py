@@ -301,6 +301,13 @@ def test_without_being_asked_nothing_thinks(asked: object) -> None:
     assert (None, False, DEFAULT) == (valid.thinking, valid.prompt.thinking, valid.sampling)
 
 
+def test_a_card_that_thinks_unasked_does_so_unless_told_not_to() -> None:
+    rules = replace(THINKS, thinks_unasked=True)
+    found = [thinking(rules, thinking=asked).thinking for asked in (None, ENABLED, {"type": "disabled"})]
+
+    assert [ValidThinking(1500, "summarized"), ValidThinking(1024, "summarized"), None] == found
+
+
 @pytest.mark.parametrize(
     ("effort", "max_tokens", "budget"),
     [
