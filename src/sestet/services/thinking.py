@@ -36,7 +36,10 @@ async def think(engine: Engine, thinker: Thinker, job: Generation, budget: int) 
     `job.max_tokens` together with the answer."""
     tags = thinker.style.tags
     thoughts, said = ThoughtSplitter(tags), _Said()
-    first = replace(job, max_tokens=min(budget, job.max_tokens), shown=tags.shown, keep_tokens=True)
+    # The tags that an answer must not hold are how a thought ends.
+    first = replace(
+        job, max_tokens=min(budget, job.max_tokens), forbidden=(), shown=(*job.shown, *tags.shown), keep_tokens=True
+    )
     finished: Finished | None = None
     async with aclosing(_phase(engine, first, thoughts, said, 0)) as parts:
         async for part in parts:
