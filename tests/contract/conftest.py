@@ -15,6 +15,7 @@ from tests.contract.scenes import (
     EMBEDDED_CONFIG,
     KEYS_CONFIG,
     MODEL,
+    REDACTING_CONFIG,
     SCRIPT,
     SMALL_WINDOW_SCRIPT,
     Scenes,
@@ -26,7 +27,7 @@ Result = TypeVar("Result")
 
 @pytest.fixture(scope="session")
 def scenes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scenes]:
-    """Four servers with the scripted engine: talkative, with a small window, full, and with keys."""
+    """Servers with the scripted engine: talkative, with a small window, full, with keys, hiding its thoughts."""
     folder = tmp_path_factory.mktemp("scenes")
     started: list[RunningServer] = []
 
@@ -37,6 +38,7 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scenes]:
     try:
         talkative, small = start(SCRIPT), start(SMALL_WINDOW_SCRIPT)
         busy, keys = start(BUSY_SCRIPT, BUSY_CONFIG), start(SCRIPT, KEYS_CONFIG)
+        redacting = start(SCRIPT, REDACTING_CONFIG)
         hold = {
             "model": MODEL,
             "max_tokens": 64,
@@ -46,7 +48,7 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scenes]:
         with httpx2.stream("POST", f"{busy}/v1/messages", json=hold, timeout=60) as held:
             beginning = held.iter_bytes()
             next(beginning)
-            yield Scenes(talkative, small, busy, keys)
+            yield Scenes(talkative, small, busy, keys, redacting)
     finally:
         for server in started:
             server.stop()

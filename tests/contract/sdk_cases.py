@@ -10,6 +10,9 @@ import anthropic
 
 SERVERS = json.loads(sys.argv[1])
 MODEL = "claude-3-7-sonnet-latest"
+OWN_MODEL = "scripted-20260101"
+VERSIONS = ["2023-06-01", "2026-10-21"]
+REDACT = SERVERS["redact"]
 TOO_LARGE = "x" * (32 * 1024 * 1024 + 1)
 
 
@@ -102,6 +105,145 @@ def own(url, key="any", text="Hi", **fields):
     return lambda: client(url, key).messages.create(**ask(text, **fields))
 
 
+ENABLED = {"type": "enabled", "budget_tokens": 1024}
+OMITTED = {**ENABLED, "display": "omitted"}
+ADAPTIVE = {"type": "adaptive"}
+
+# Every way to say how to think: fields of the request.
+FORMS = {
+    "absent": {},
+    "disabled": {"thinking": {"type": "disabled"}},
+    "between_tools": {"thinking": {"type": "between_tools"}},
+    "enabled": {"thinking": ENABLED},
+    "enabled summarized": {"thinking": {**ENABLED, "display": "summarized"}},
+    "enabled omitted": {"thinking": OMITTED},
+    "adaptive": {"thinking": ADAPTIVE},
+    "adaptive summarized": {"thinking": {**ADAPTIVE, "display": "summarized"}},
+    "adaptive omitted": {"thinking": {**ADAPTIVE, "display": "omitted"}},
+    "adaptive with effort": {"thinking": ADAPTIVE, "output_config": {"effort": "low"}},
+    "effort without thinking": {"output_config": {"effort": "max"}},
+}
+
+
+def block(block):
+    """A block as a test can foresee it: what is sealed is only told to be there."""
+    if block.type == "thinking":
+        return ["thinking", block.thinking, bool(block.signature)]
+    if block.type == "redacted_thinking":
+        return ["redacted_thinking", bool(block.data)]
+    return ["text", block.text]
+
+
+def thought(message):
+    usage = message.usage
+    return {
+        "content": [block(one) for one in message.content],
+        "stop": [message.stop_reason, message.stop_sequence],
+        "tokens": [usage.input_tokens, usage.output_tokens, usage.output_tokens_details.thinking_tokens],
+    }
+
+
+def think(text, sdk=talkative, **fields):
+    """The same question, whole and through the helper, whose own events are told too."""
+    asked = ask(text, **{"max_tokens": 2048, **fields})
+    whole = thought(sdk.messages.create(**asked))
+    told_events = []
+    with sdk.messages.stream(**asked) as stream:
+        for event in stream:
+            if event.type == "thinking" or event.type == "text":
+                told_events.append([event.type, getattr(event, event.type)])
+            elif event.type == "signature":
+                told_events.append(["signature", bool(event.signature)])
+        message = stream.get_final_message()
+    return {"whole": whole, "events": told_events, "streamed": thought(message)}
+
+
+def forms(version):
+    headers = {"anthropic-version": version}
+    return {name: think("Hi", model=OWN_MODEL, extra_headers=headers, **form) for name, form in FORMS.items()}
+
+
+# What is asked turn after turn, how, and whether through the helper.
+TURNS = [
+    ("First", {"thinking": ENABLED}, False),
+    ("Second", {"thinking": {"type": "disabled"}}, True),
+    ("Third", {"thinking": OMITTED}, True),
+    ("Fourth", {"thinking": ADAPTIVE}, False),
+    (f"Fifth {REDACT}", {"thinking": ENABLED}, True),
+    ("Sixth", {"thinking": ENABLED}, False),
+    ("Seventh", {}, True),
+]
+
+
+def transcript(sdk):
+    """Every reply goes back as it came, and once more without what is no text."""
+    history, bare, turns = [], [], []
+    for text, form, streamed in TURNS:
+        for messages in (history, bare):
+            messages.append({"role": "user", "content": text})
+        asked = {"model": OWN_MODEL, "system": "Be brief", **form}
+        counts = [sdk.messages.count_tokens(messages=messages, **asked).input_tokens for messages in (history, bare)]
+        if streamed:
+            with sdk.messages.stream(max_tokens=2048, messages=history, **asked) as stream:
+                message = stream.get_final_message()
+        else:
+            message = sdk.messages.create(max_tokens=2048, messages=history, **asked)
+        history.append({"role": "assistant", "content": message.content})
+        texts = [{"type": "text", "text": one.text} for one in message.content if one.type == "text"]
+        bare.append({"role": "assistant", "content": texts})
+        turns.append([[one.type for one in message.content], *counts, message.usage.input_tokens])
+    return turns
+
+
+FOREIGN = [
+    {"type": "thinking", "thinking": "Made elsewhere", "signature": "bm90IG9uZSBvZiBvdXJz"},
+    {"type": "redacted_thinking", "data": ""},
+    {"type": "text", "text": "Hello"},
+]
+
+
+def with_history(content, **fields):
+    roles = [("user", "Hi"), ("assistant", content), ("user", "Bye")]
+    return {**ask(""), "messages": [{"role": role, "content": said} for role, said in roles], **fields}
+
+
+def foreign():
+    """How many thoughts were left out, whole and streamed, and what was counted."""
+    asked = with_history(FOREIGN)
+    whole = talkative.messages.with_raw_response.create(**asked)
+    with talkative.messages.stream(**asked) as stream:
+        streamed = stream.get_final_message().usage.input_tokens
+        headers = stream.response.headers
+    name = "sestet-dropped-thinking-blocks"
+    return [whole.headers[name], headers[name], whole.parse().usage.input_tokens, streamed]
+
+
+def changed(change):
+    first = talkative.messages.create(**ask("Hi", max_tokens=2048, thinking=ENABLED))
+    content = [one.model_dump(include={"type", "thinking", "signature", "text"}) for one in first.content]
+    content[0] = {**content[0], **change}
+    return lambda: talkative.messages.create(**with_history(content))
+
+
+def failed_in_the_thought():
+    told_thoughts = []
+    with talkative.messages.stream(**ask("fail in the thought", max_tokens=2048, thinking=ENABLED)) as stream:
+        try:
+            for event in stream:
+                if event.type == "thinking":
+                    told_thoughts.append(event.thinking)
+        except anthropic.APIStatusError as error:
+            content = [block(one) for one in stream.current_message_snapshot.content]
+            return {"deltas": told_thoughts, "type": error.body["error"]["type"], "content": content}
+    return None
+
+
+def capabilities(name):
+    found = talkative.models.retrieve(name).capabilities
+    found = found if isinstance(found, dict) else found.model_dump()
+    return {"effort": found["effort"], "thinking": found["thinking"]}
+
+
 CASES = {
     "whole": lambda: whole("Hi"),
     "stop_sequence": lambda: whole("stop at a word", stop_sequences=["STOP"]),
@@ -131,6 +273,24 @@ CASES = {
     "overloaded": lambda: failed(own(SERVERS["busy_url"])),
     "failed_at_once": lambda: failed(lambda: helper("fail at once")),
     "failed_half_way": half_way,
+    "forms_old": lambda: forms(VERSIONS[0]),
+    "forms_new": lambda: forms(VERSIONS[1]),
+    "thought_on_a_card": lambda: think("Hi", thinking=ENABLED),
+    "thought_of_many_scripts": lambda: think("many scripts", thinking=ENABLED),
+    "thought_stopped": lambda: think("stop at a word", thinking=ENABLED, stop_sequences=["STOP"]),
+    "thought_never_ended": lambda: think("never stop thinking", thinking=OMITTED),
+    "no_thought": lambda: think("no thought at all", thinking=ENABLED),
+    "nothing_but_a_thought": lambda: think("nothing but a thought", thinking=ENABLED),
+    "redacted_on_demand": lambda: think(f"Hi {REDACT}", thinking=ENABLED),
+    "redacted_always": lambda: think("Hi", client(SERVERS["redacting_url"]), thinking=OMITTED),
+    "transcript": lambda: transcript(talkative),
+    "redacted_transcript": lambda: transcript(client(SERVERS["redacting_url"])),
+    "foreign_thoughts": foreign,
+    "changed_thought": lambda: failed(changed({"thinking": "Let me see!"})),
+    "changed_signature": lambda: failed(changed({"signature": "U3N0MQ=="})),
+    "small_budget": lambda: failed(own(SERVERS["url"], thinking={**ENABLED, "budget_tokens": 1023}, max_tokens=2048)),
+    "failed_in_the_thought": failed_in_the_thought,
+    "capabilities": lambda: [capabilities(name) for name in (OWN_MODEL, MODEL, "claude-3-haiku-20240307")],
 }
 
 if __name__ == "__main__":

@@ -18,13 +18,23 @@ CACHED = {"type": "ephemeral"}
 USER = {"role": "user", "content": "Hi"}
 ASSISTANT = {"role": "assistant", "content": "Well"}
 SYSTEM = {"role": "system", "content": "Be brief"}
+THOUGHT = {"type": "thinking", "thinking": "Hm", "signature": ""}
+REDACTED = {"type": "redacted_thinking", "data": ""}
+THINKING = {"type": "enabled", "budget_tokens": 1024}
+ADAPTIVE = {"type": "adaptive"}
+OLDER_MODELS = [
+    "claude-3-5-haiku-latest",
+    "claude-3-opus-latest",
+    "claude-3-5-sonnet-latest",
+    "claude-3-haiku-20240307",
+]
+HYBRID_MODELS = ["claude-3-7-sonnet-latest", "claude-sonnet-4-0", "claude-opus-4-0", "claude-opus-4-1"]
+EFFORTS = ["low", "medium", "high", "xhigh", "max"]
 
 # What a client might send in each field that this server does not take yet.
 UNSUPPORTED_VALUES = {
     "tools": [{"name": "look", "input_schema": {"type": "object"}}],
     "tool_choice": {"type": "auto"},
-    "thinking": {"type": "enabled", "budget_tokens": 1024},
-    "output_config": {"effort": "high"},
     "output_format": {"type": "json_schema", "schema": {}},
     "container": "container_1",
     "inference_geo": "us",
@@ -44,7 +54,7 @@ NEUTRAL_VALUES = {
     "tools": [],
     "tool_choice": {"type": "none"},
     "thinking": {"type": "disabled"},
-    "output_config": {},
+    "output_config": {"effort": None, "format": None, "task_budget": None},
     "output_format": None,
     "container": None,
     "inference_geo": "not_available",
@@ -163,6 +173,148 @@ LONE_SURROGATES = [
 ]
 
 
+def think(**fields: object) -> dict[str, object]:
+    return {"max_tokens": 2048, "thinking": THINKING, **fields}
+
+
+def said(*blocks: dict[str, object], by: str = "assistant") -> dict[str, object]:
+    """A conversation in which these blocks were said."""
+    return {"messages": [USER, {"role": by, "content": [*blocks]}, *([USER] if by != "system" else [])]}
+
+
+# What the contract refuses about thinking: changes to a request that says hello, and the whole text of the refusal.
+WRONG_THINKING = [
+    ("thinking.enabled.budget_tokens: Field required", think(thinking={"type": "enabled"})),
+    (
+        "thinking.enabled.budget_tokens: Input should be greater than or equal to 1024",
+        think(thinking={**THINKING, "budget_tokens": 1023}),
+    ),
+    (
+        "thinking.enabled.budget_tokens: Input should be greater than or equal to 1024",
+        think(thinking={**THINKING, "budget_tokens": -1}),
+    ),
+    (
+        "thinking.enabled.budget_tokens: Input should be a valid integer",
+        think(thinking={**THINKING, "budget_tokens": "1024"}),
+    ),
+    (
+        "thinking.enabled.budget_tokens: Input should be a valid integer",
+        think(thinking={**THINKING, "budget_tokens": True}),
+    ),
+    (
+        "thinking.enabled.display: Input should be 'summarized' or 'omitted'",
+        think(thinking={**THINKING, "display": "updates"}),
+    ),
+    ("thinking.enabled.effort: Extra inputs are not permitted", think(thinking={**THINKING, "effort": "low"})),
+    (
+        "thinking.disabled.display: Extra inputs are not permitted",
+        think(thinking={"type": "disabled", "display": "omitted"}),
+    ),
+    (
+        "thinking.disabled.budget_tokens: Extra inputs are not permitted",
+        think(thinking={"type": "disabled", "budget_tokens": 1024}),
+    ),
+    (
+        "thinking.between_tools.display: Extra inputs are not permitted",
+        think(thinking={"type": "between_tools", "display": "omitted"}),
+    ),
+    (
+        "thinking.adaptive.budget_tokens: Extra inputs are not permitted",
+        think(thinking={**ADAPTIVE, "budget_tokens": 1024}),
+    ),
+    (
+        "thinking.adaptive.block_binding: this is not supported by this server yet",
+        think(thinking={**ADAPTIVE, "block_binding": {"prefix_mismatch_behavior": "error"}}),
+    ),
+    (
+        "thinking: Input tag 'always' found using 'type' does not match any of the expected tags: "
+        "'enabled', 'adaptive', 'disabled', 'between_tools'",
+        think(thinking={"type": "always"}),
+    ),
+    ("thinking: Unable to extract tag using discriminator 'type'", think(thinking={"budget_tokens": 1024})),
+    ("thinking: Input should be an object", think(thinking="enabled")),
+    ("max_tokens: `max_tokens` must be greater than `thinking.budget_tokens`", think(max_tokens=1024)),
+    ("max_tokens: `max_tokens` must be greater than `thinking.budget_tokens`", think(max_tokens=1)),
+    (
+        "max_tokens: 0 reads the prompt and writes nothing, so there is nothing to think about",
+        think(max_tokens=0, stream=False),
+    ),
+    ("max_tokens: 0 reads the prompt and writes nothing, so it cannot be streamed", think(max_tokens=0, stream=True)),
+    ("temperature: `temperature` may only be set to 1 when thinking is enabled", think(temperature=0.9)),
+    ("temperature: `temperature` may only be set to 1 when thinking is enabled", think(temperature=0)),
+    ("top_k: `top_k` must be unset when thinking is enabled", think(top_k=40)),
+    ("top_k: `top_k` must be unset when thinking is enabled", think(top_k=0)),
+    ("top_p: `top_p` must be greater than or equal to 0.95 or unset when thinking is enabled", think(top_p=0.94)),
+    *[
+        (
+            "messages.1.content: a reply cannot be begun for the model when `thinking` is enabled; end with a user "
+            "message, or disable thinking",
+            think(messages=[USER, {"role": "assistant", "content": content}]),
+        )
+        for content in ("Well", "", [{"type": "text", "text": "Well"}], [THOUGHT], [REDACTED])
+    ],
+    (
+        "messages.0.content.0.type: `thinking` blocks may only be in `assistant` messages",
+        {"messages": [{"role": "user", "content": [THOUGHT]}]},
+    ),
+    (
+        "messages.1.content.1.type: `redacted_thinking` blocks may only be in `assistant` messages",
+        said({"type": "text", "text": "Look"}, REDACTED, by="user"),
+    ),
+    (
+        "messages.1.content.0.type: `thinking` blocks may only be in `assistant` messages",
+        said(THOUGHT, by="system"),
+    ),
+    ("system.0.type: Input should be 'text'", {"system": [THOUGHT]}),
+    ("system.1.type: Input should be 'text'", {"system": [{"type": "text", "text": "Be brief"}, REDACTED]}),
+    (
+        "messages.1.content.0.cache_control: Extra inputs are not permitted",
+        said({**THOUGHT, "cache_control": CACHED}),
+    ),
+    (
+        "messages.1.content.0.cache_control: Extra inputs are not permitted",
+        said({**REDACTED, "cache_control": CACHED}),
+    ),
+    ("messages.1.content.0.signature: Field required", said({"type": "thinking", "thinking": "Hm"})),
+    ("messages.1.content.0.signature: Input should be a valid string", said({**THOUGHT, "signature": None})),
+    ("messages.1.content.0.thinking: Field required", said({"type": "thinking", "signature": ""})),
+    ("messages.1.content.0.data: Field required", said({"type": "redacted_thinking"})),
+    ("messages.1.content.0.text: Extra inputs are not permitted", said({**THOUGHT, "text": "Hm"})),
+    ("output_config: Input should be an object", {"output_config": "high"}),
+    (
+        "output_config.effort: Input should be 'low', 'medium', 'high', 'xhigh' or 'max'",
+        {"output_config": {"effort": "huge"}},
+    ),
+    ("output_config.verbosity: Extra inputs are not permitted", {"output_config": {"verbosity": "low"}}),
+    (
+        "output_config.format: this is not supported by this server yet",
+        {"output_config": {"format": {"type": "json_schema", "schema": {}}}},
+    ),
+    (
+        "output_config.task_budget: this is not supported by this server yet",
+        {"output_config": {"task_budget": {"type": "tokens", "total": 1}}},
+    ),
+    *[
+        ("thinking.type: adaptive thinking is not supported on this model", think(model=model, thinking=ADAPTIVE))
+        for model in HYBRID_MODELS
+    ],
+    *[
+        (
+            'thinking.type: "thinking.type.between_tools" is not supported for this model. It takes disabled, enabled.',
+            think(model=model, thinking={"type": "between_tools"}),
+        )
+        for model in HYBRID_MODELS
+    ],
+    *[
+        (
+            f"output_config.effort: This model does not support the effort parameter `{effort}`. Leave it out.",
+            {"model": model, "output_config": {"effort": effort}},
+        )
+        for model, effort in zip((*HYBRID_MODELS, OLDER_MODELS[0]), EFFORTS, strict=True)
+    ],
+]
+
+
 def changed(changes: dict[str, object]) -> dict[str, object]:
     return {name: value for name, value in {**HELLO, **changes}.items() if value is not ...}
 
@@ -223,6 +375,93 @@ def test_a_wrong_field_is_refused_by_its_path(client: httpx2.Client, path: str, 
         assert_contract_error(
             client.post("/v1/messages", json=body, headers=headers), 400, "invalid_request_error", path
         )
+
+
+@pytest.mark.parametrize(
+    ("message", "changes"),
+    WRONG_THINKING,
+    ids=[f"{text.partition(':')[0]}-{n}" for n, (text, _) in enumerate(WRONG_THINKING)],
+)
+def test_what_the_contract_refuses_about_thinking_is_told_by_path_and_text(
+    client: httpx2.Client, message: str, changes: dict[str, object]
+) -> None:
+    headers = {"anthropic-version": "2023-06-01"}
+
+    for stream in (False, True):
+        refused = client.post("/v1/messages", json=changed({"stream": stream, **changes}), headers=headers)
+        assert message == assert_contract_error(refused, 400, "invalid_request_error")
+
+
+ONLY_OF_A_REPLY = ("max_tokens", "temperature", "top_k", "top_p")
+
+
+@pytest.mark.parametrize(
+    ("message", "changes"),
+    [case for case in WRONG_THINKING if not case[0].startswith(ONLY_OF_A_REPLY)],
+)
+def test_a_count_is_refused_as_the_reply_is(client: httpx2.Client, message: str, changes: dict[str, object]) -> None:
+    body = changed({**changes, "max_tokens": ..., "stream": ...})
+
+    refused = client.post("/v1/messages/count_tokens", json=body)
+    assert message == assert_contract_error(refused, 400, "invalid_request_error")
+
+
+@pytest.mark.parametrize("model", OLDER_MODELS)
+def test_a_model_that_does_not_think_is_not_asked_to(client: httpx2.Client, model: str) -> None:
+    snapshot = client.get(f"/v1/models/{model}").json()["id"]
+    for thinking in (THINKING, ADAPTIVE, {"type": "between_tools"}):
+        body = changed(think(model=model, thinking=thinking))
+        message = assert_contract_error(client.post("/v1/messages", json=body), 400, "invalid_request_error")
+
+        assert f"thinking.type: '{snapshot}' does not support thinking." == message
+    assert (
+        200 == client.post("/v1/messages", json=changed({"model": model, "thinking": {"type": "disabled"}})).status_code
+    )
+
+
+@pytest.mark.parametrize(
+    ("budget", "max_tokens", "betas", "path"),
+    [
+        (63_999, 64_000, "", None),
+        (127_999, 128_000, "", "max_tokens"),
+        (127_999, 128_000, "output-128k-2025-02-19", None),
+        (128_000, 128_000, "output-128k-2025-02-19", "max_tokens"),
+        (127_999, 128_001, "output-128k-2025-02-19", "max_tokens"),
+        (2048, 2048, "", "max_tokens"),
+        (2048, 2048, "interleaved-thinking-2025-05-14", None),
+        (128_000, 128_000, "output-128k-2025-02-19, interleaved-thinking-2025-05-14", None),
+        (200_000, 64, "interleaved-thinking-2025-05-14", None),
+        (1023, 64, "interleaved-thinking-2025-05-14", "thinking.enabled.budget_tokens"),
+    ],
+)
+def test_a_budget_may_be_as_large_as_the_card_and_its_betas_let_it(
+    client: httpx2.Client, budget: int, max_tokens: int, betas: str, path: str | None
+) -> None:
+    body = changed(think(thinking={**THINKING, "budget_tokens": budget}, max_tokens=max_tokens))
+    answer = client.post("/v1/messages", json=body, headers={"anthropic-beta": betas} if betas else {})
+
+    told = (answer.status_code, answer.json().get("error", {}).get("message", "").partition(":")[0] or None)
+    assert (400 if path else 200, path) == told
+
+
+@pytest.mark.parametrize("changes", [{"temperature": 1}, {"top_p": 0.95}, {"temperature": 1, "top_p": 1}])
+def test_sampling_that_changes_little_may_stand_beside_thinking(
+    client: httpx2.Client, changes: dict[str, object]
+) -> None:
+    answer = client.post("/v1/messages", json=changed(think(**changes)), headers={"anthropic-version": "2023-06-01"})
+
+    assert ["thinking", "text"] == [block["type"] for block in answer.json()["content"]]
+
+
+@pytest.mark.parametrize(("field", "value"), [("temperature", 0.5), ("top_p", 0.5), ("top_k", 5)])
+def test_under_the_new_version_nobody_is_told_a_value_for_sampling_beside_thinking(
+    client: httpx2.Client, field: str, value: float
+) -> None:
+    body = changed(think(**{field: value}))
+    refused = client.post("/v1/messages", json=body, headers={"anthropic-version": "2026-10-21"})
+
+    message = assert_contract_error(refused, 400, "invalid_request_error", field)
+    assert "not accepted under anthropic-version 2026-10-21" in message
 
 
 @pytest.mark.parametrize("field", sorted(UNSUPPORTED))

@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from tests.contract.scenes import MANY_SCRIPTS, OWN_MODEL, SNAPSHOT, WINDOW, Scenes, rendered
+from tests.contract.scenes import MANY_SCRIPTS, OWN_MODEL, REDACT, SNAPSHOT, WINDOW, Scenes, rendered
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
@@ -80,7 +80,109 @@ EXPECTED: Outcomes = {
     "failed_half_way": {"deltas": ["Half", " of it"], "type": "api_error"},
 }
 
+Said = list[tuple[str, str]]
+
+LET_ME_SEE: Said = [("thinking", "Let"), ("thinking", " me"), ("thinking", " see"), ("thinking", ".")]
+HELLO_WORLD: Said = [("text", word) for word in HELLO]
+SIGNED: Said = [("signature", "")]
+
+
+def thought(
+    prompt: str,
+    said: Said,
+    tokens: tuple[int, int],
+    *,
+    redacted: bool = False,
+    thinking: bool = True,
+    stop: tuple[str, str | None] = ("end_turn", None),
+) -> Outcomes:
+    """What each way of asking is told of a reply: `said` is what the helper's events say, one after another, and
+    `tokens` are those of the whole reply and of its thoughts."""
+    texts = {kind: "".join(text for told, text in said if told == kind) for kind, _ in said}
+    content: list[list[object]] = [["redacted_thinking", True]] if redacted else []
+    if "signature" in texts:
+        content.append(["thinking", texts.get("thinking", ""), True])
+    if "text" in texts:
+        content.append(["text", texts["text"]])
+    message = {
+        "content": content,
+        "stop": list(stop),
+        "tokens": [len(rendered(("user", prompt), thinking=thinking)), *tokens],
+    }
+    events = [[kind, True if kind == "signature" else text] for kind, text in said]
+    return {"whole": message, "events": events, "streamed": message}
+
+
+STANDARD = thought("Hi", HELLO_WORLD, (4, 0), thinking=False)
+SHOWN = thought("Hi", [*LET_ME_SEE, *SIGNED, *HELLO_WORLD], (9, 5))
+OMITTED = thought("Hi", [*SIGNED, *HELLO_WORLD], (9, 5))
+
+FORMS = {
+    "absent": STANDARD,
+    "disabled": STANDARD,
+    "between_tools": STANDARD,
+    "enabled": SHOWN,
+    "enabled summarized": SHOWN,
+    "enabled omitted": OMITTED,
+    "adaptive": SHOWN,
+    "adaptive summarized": SHOWN,
+    "adaptive omitted": OMITTED,
+    "adaptive with effort": SHOWN,
+    "effort without thinking": STANDARD,
+}
+
+STOPPED_TEXT: Said = [("text", "one "), ("text", "two ")]
+THOUGHT_OF_STOP: Said = [("thinking", "A ST"), ("thinking", "OP here")]
+# White space waits for what follows it, as it may be the thought's end.
+SCRIPTS: Said = [(kind, text) for kind in ("thinking", "text") for text in ("né", " 你好", " 🎉👩‍🚀")]
+THOUGHT_OF_SCRIPTS: Said = [*SCRIPTS[:3], ("thinking", "\u2028\r\n\x85\x00"), ("thinking", '"end"')]
+TEXT_OF_SCRIPTS: Said = [*SCRIPTS[3:], ("text", "\u2028"), ("text", "\r\n"), ("text", "\x85"), ("text", "\x00")]
+
+
+def transcript(*kinds: list[str]) -> list[list[object]]:
+    """Each turn of `TURNS` in sdk_cases.py: its blocks, and three times the same count of its prompt."""
+    asked = ["First", "Second", "Third", "Fourth", f"Fifth {REDACT}", "Sixth", "Seventh"]
+    told: list[list[object]] = []
+    turns: list[tuple[str, str]] = [("system", "Be brief")]
+    for text, blocks in zip(asked, kinds, strict=True):
+        turns.append(("user", text))
+        told.append([blocks, *[len(rendered(*turns, thinking=len(blocks) > 1))] * 3])
+        turns.append(("assistant", "Hello, world."))
+    return told
+
+
+THINKING, REDACTED, STRAIGHT = ["thinking", "text"], ["redacted_thinking", "text"], ["text"]
+
+EXPECTED |= {
+    "forms_old": FORMS,
+    "forms_new": FORMS,
+    "thought_on_a_card": SHOWN,
+    "thought_of_many_scripts": thought(
+        "many scripts", [*THOUGHT_OF_SCRIPTS, *SIGNED, *TEXT_OF_SCRIPTS, ("text", '"end"')], (17, 9)
+    ),
+    "thought_stopped": thought(
+        "stop at a word", [*THOUGHT_OF_STOP, *SIGNED, *STOPPED_TEXT], (6, 3), stop=("stop_sequence", "STOP")
+    ),
+    "thought_never_ended": thought("never stop thinking", [*SIGNED, ("text", "At"), ("text", " last")], (1026, 1024)),
+    "no_thought": thought("no thought at all", [("text", "At"), ("text", " once")], (3, 1)),
+    "nothing_but_a_thought": thought("nothing but a thought", [("thinking", "Hm"), *SIGNED], (2, 2)),
+    "redacted_on_demand": thought(f"Hi {REDACT}", HELLO_WORLD, (9, 5), redacted=True),
+    "redacted_always": thought("Hi", HELLO_WORLD, (9, 5), redacted=True),
+    # Once a prompt holds the word that asks for it, it is in every prompt that follows.
+    "transcript": transcript(THINKING, STRAIGHT, THINKING, THINKING, REDACTED, REDACTED, STRAIGHT),
+    "redacted_transcript": transcript(REDACTED, STRAIGHT, REDACTED, REDACTED, REDACTED, REDACTED, STRAIGHT),
+    "foreign_thoughts": ["2", "2", *[len(rendered(("user", "Hi"), ("assistant", "Hello"), ("user", "Bye")))] * 2],
+    "failed_in_the_thought": {
+        "deltas": ["Half", " a thought"],
+        "type": "api_error",
+        "content": [["thinking", "Half a thought", False]],
+    },
+}
+
 FAILURES = {
+    "small_budget": (400, "invalid_request_error"),
+    "changed_thought": (400, "invalid_request_error"),
+    "changed_signature": (400, "invalid_request_error"),
     "bad_request": (400, "invalid_request_error"),
     "wrong_key": (401, "authentication_error"),
     "unknown_model": (404, "not_found_error"),
@@ -91,6 +193,9 @@ FAILURES = {
 
 # Each SDK's own name for a failure; the old TypeScript one has none for 413 and 529.
 NAMED = {
+    "small_budget": "BadRequestError",
+    "changed_thought": "BadRequestError",
+    "changed_signature": "BadRequestError",
     "bad_request": "BadRequestError",
     "wrong_key": "AuthenticationError",
     "unknown_model": "NotFoundError",
@@ -120,7 +225,7 @@ def reports(scenes: Scenes) -> Iterator[dict[str, Outcomes]]:
     clean = {name: value for name, value in os.environ.items() if not name.startswith("ANTHROPIC_")}
     started = {
         sdk: subprocess.Popen(
-            [*command, json.dumps(asdict(scenes))],
+            [*command, json.dumps({**asdict(scenes), "redact": REDACT})],
             cwd=HERE / "typescript",
             env=clean,
             stdout=subprocess.PIPE,
@@ -185,7 +290,33 @@ def test_every_sdk_pages_through_all_models(reports: dict[str, Outcomes], scenes
     assert before == [name for page in reversed(pages) for name in page]
 
 
+EFFORTS = ("low", "medium", "high", "xhigh", "max")
+TYPES = ("enabled", "adaptive", "disabled", "between_tools")
+
+
+def can(supported: bool, efforts: bool, *types: str) -> dict[str, object]:
+    known = {"supported": efforts}
+    return {
+        "effort": {"supported": efforts, **{effort: known for effort in EFFORTS}},
+        "thinking": {
+            "supported": supported,
+            "types": {kind: {"supported": kind in types} for kind in TYPES},
+        },
+    }
+
+
+@pytest.mark.parametrize("sdk", COMMANDS)
+def test_every_sdk_reads_how_a_model_thinks(reports: dict[str, Outcomes], sdk: str) -> None:
+    own, hybrid, straight = (
+        can(True, True, *TYPES),
+        can(True, False, "enabled", "disabled"),
+        can(False, False, "disabled"),
+    )
+
+    assert [own, hybrid, straight] == reports[sdk]["capabilities"]
+
+
 def test_every_case_has_an_expectation(reports: dict[str, Outcomes]) -> None:
-    expected = {"version", "models", "models_backwards", "own_sampling", *EXPECTED, *FAILURES}
+    expected = {"version", "models", "models_backwards", "own_sampling", "capabilities", *EXPECTED, *FAILURES}
 
     assert [expected] * len(COMMANDS) == [set(report) for report in reports.values()]

@@ -1,4 +1,4 @@
-"""Golden transcripts: what goes over the wire, byte by byte, with the ids masked. `make update` rewrites them."""
+"""Golden transcripts: what goes over the wire, byte by byte, with ids and seals masked. `make update` rewrites them."""
 
 import os
 import re
@@ -8,12 +8,13 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from tests.contract.scenes import MODEL, Scenes
+from tests.contract.scenes import MODEL, OWN_MODEL, REDACT, Scenes
 
 FOLDER = Path(__file__).parent / "golden"
 UPDATE = os.environ.get("UPDATE_GOLDEN") == "1"
 
 IDS = re.compile(rb"(msg|req)_[0-9a-f]{32}")
+SEALS = re.compile(rb'"(signature|data)":"[A-Za-z0-9+/]{64,}={0,2}"')
 JSON = "application/json"
 SSE = "text/event-stream; charset=utf-8"
 
@@ -22,8 +23,22 @@ def body(text: str = "Hi", **fields: object) -> dict[str, object]:
     return {"model": MODEL, "max_tokens": 64, "messages": [{"role": "user", "content": text}], **fields}
 
 
+THINKING = {"type": "enabled", "budget_tokens": 1024}
+
+
+def think(text: str = "Hi", **fields: object) -> dict[str, object]:
+    return body(text, **{"max_tokens": 2048, "thinking": THINKING, **fields})
+
+
+def sent_back(block: dict[str, object]) -> dict[str, object]:
+    """A request with this block in its history."""
+    roles = [("user", "Hi"), ("assistant", [block]), ("user", "Bye")]
+    return body(messages=[{"role": role, "content": content} for role, content in roles])
+
+
 MESSAGES = "/v1/messages"
 COUNT = {name: value for name, value in body().items() if name != "max_tokens"}
+OMITTED = {**THINKING, "display": "omitted"}
 
 # File -> server, path, body (none: GET), status.
 CASES: dict[str, tuple[str, str, dict[str, object] | None, int]] = {
@@ -45,6 +60,43 @@ CASES: dict[str, tuple[str, str, dict[str, object] | None, int]] = {
     "error_before_the_first_byte.json": ("url", MESSAGES, body("fail at once", stream=True), 500),
     "error_mid_stream.sse": ("url", MESSAGES, body("fail half way", stream=True), 200),
     "ping_in_silence.sse": ("url", MESSAGES, body("think it over", stream=True), 200),
+    "thinking.json": ("url", MESSAGES, think(), 200),
+    "thinking.sse": ("url", MESSAGES, think(stream=True), 200),
+    "thinking_omitted.json": ("url", MESSAGES, think(thinking=OMITTED), 200),
+    "thinking_omitted.sse": ("url", MESSAGES, think(thinking=OMITTED, stream=True), 200),
+    "thinking_redacted.json": ("redacting_url", MESSAGES, think(), 200),
+    "thinking_redacted.sse": ("url", MESSAGES, think(f"Hi {REDACT}", stream=True), 200),
+    "thinking_adaptive.sse": (
+        "url",
+        MESSAGES,
+        think(model=OWN_MODEL, thinking={"type": "adaptive"}, output_config={"effort": "low"}, stream=True),
+        200,
+    ),
+    "thinking_many_scripts.sse": ("url", MESSAGES, think("many scripts", stream=True), 200),
+    "thinking_stop_sequence.sse": (
+        "url",
+        MESSAGES,
+        think("stop at a word", stop_sequences=["STOP"], stream=True),
+        200,
+    ),
+    "thinking_nothing_else.sse": ("url", MESSAGES, think("nothing but a thought", stream=True), 200),
+    "thinking_error.sse": ("url", MESSAGES, think("fail in the thought", stream=True), 200),
+    "thinking_budget_too_small.json": ("url", MESSAGES, think(thinking={**THINKING, "budget_tokens": 1023}), 400),
+    "thinking_budget_too_large.json": ("url", MESSAGES, think(max_tokens=1024), 400),
+    "thinking_not_adaptive.json": ("url", MESSAGES, think(thinking={"type": "adaptive"}), 400),
+    "thinking_without_it.json": ("url", MESSAGES, think(model="claude-3-5-haiku-latest"), 400),
+    "thinking_changed.json": (
+        "url",
+        MESSAGES,
+        sent_back({"type": "thinking", "thinking": "Let me see!", "signature": "U3N0MQ=="}),
+        400,
+    ),
+    "thinking_foreign.json": (
+        "url",
+        MESSAGES,
+        sent_back({"type": "redacted_thinking", "data": "bm90IG91cnM="}),
+        200,
+    ),
     "overloaded.json": ("busy_url", MESSAGES, body(), 529),
     "missing_key.json": ("keys_url", MESSAGES, body(), 401),
     "unknown_model.json": ("url", MESSAGES, body(model="claude-3-7-sonet-latest"), 404),
@@ -69,7 +121,8 @@ def transcripts(scenes: Scenes) -> Transcripts:
         server, path, content, _ = case
         url = getattr(scenes, server) + path
         answer = httpx2.get(url) if content is None else httpx2.post(url, json=content, timeout=60)
-        return answer.status_code, answer.headers["content-type"], IDS.sub(rb"\1_masked", answer.content)
+        masked = SEALS.sub(rb'"\1":"masked"', IDS.sub(rb"\1_masked", answer.content))
+        return answer.status_code, answer.headers["content-type"], masked
 
     with ThreadPoolExecutor(len(CASES)) as pool:
         return dict(zip(CASES, pool.map(ask, CASES.values()), strict=True))

@@ -90,6 +90,52 @@ def test_an_entry_has_every_field_of_the_contract(client: httpx2.Client) -> None
     ] == sorted(capabilities)
 
 
+HYBRID = ("claude-opus-4-1", "claude-sonnet-4", "claude-opus-4", "claude-3-7-sonnet", "anthropic/claude-3.7")
+TYPES = {"enabled", "adaptive", "disabled", "between_tools"}
+EFFORTS = {"low", "medium", "high", "xhigh", "max"}
+
+
+def supported(capability: dict[str, dict[str, bool]]) -> set[str]:
+    return {name for name, value in capability.items() if isinstance(value, dict) and value["supported"]}
+
+
+def test_every_card_says_how_it_may_think(client: httpx2.Client) -> None:
+    told, right = {}, {}
+    for model in listed(client, limit=1000)["data"]:
+        thinking, effort = model["capabilities"]["thinking"], model["capabilities"]["effort"]
+        types, efforts = supported(thinking["types"]), supported(effort)
+        told[model["id"]] = (thinking["supported"], types, effort["supported"], efforts)
+        if model["line"] is None:
+            right[model["id"]] = (True, TYPES, True, EFFORTS)
+        elif model["id"].startswith(HYBRID):
+            right[model["id"]] = (True, {"enabled", "disabled"}, False, set())
+        else:
+            right[model["id"]] = (False, {"disabled"}, False, set())
+
+    assert right == told
+
+
+def test_what_a_card_says_of_thinking_is_what_it_takes(client: httpx2.Client) -> None:
+    told, taken = {}, {}
+    ask = {"max_tokens": 2048, "messages": [{"role": "user", "content": "Hi"}]}
+    for model in listed(client, limit=1000)["data"]:
+        capabilities = model["capabilities"]
+        told[model["id"]] = (supported(capabilities["thinking"]["types"]), supported(capabilities["effort"]))
+        thinking = {kind: {"type": kind} for kind in TYPES} | {"enabled": {"type": "enabled", "budget_tokens": 1024}}
+        types = {kind: {"thinking": value} for kind, value in thinking.items()}
+        efforts = {effort: {"output_config": {"effort": effort}} for effort in EFFORTS}
+        taken[model["id"]] = tuple(
+            {
+                name
+                for name, fields in asked.items()
+                if client.post("/v1/messages", json={**ask, "model": model["id"], **fields}).is_success
+            }
+            for asked in (types, efforts)
+        )
+
+    assert told == taken
+
+
 def test_only_the_weights_themselves_are_no_stand_in(client: httpx2.Client) -> None:
     models = listed(client, limit=1000)["data"]
     named = [model["id"] for model in models if "(stand-in: Scripted engine)" not in model["display_name"]]

@@ -9,8 +9,10 @@ from sestet.server.exchange import Heart
 from sestet.server.lifecycle import Lifecycle
 from sestet.server.metrics import Metrics
 from sestet.server.routes import Endpoints
-from sestet.services.messages import Messages
+from sestet.services.messages import Messages, Thoughts
 from sestet.services.models import Models
+from sestet.turn.seals import Seals
+from sestet.turn.thoughts import ThoughtPolicy
 
 
 def test_the_document_is_valid(client: httpx2.Client) -> None:
@@ -22,7 +24,8 @@ def test_the_document_is_valid(client: httpx2.Client) -> None:
 
 def test_the_document_lists_every_route(client: httpx2.Client) -> None:
     catalog, metrics, lifecycle = Catalog([]), Metrics(), Lifecycle()
-    endpoints = Endpoints(Messages(catalog, {}, metrics), Models(catalog, {}), lifecycle, Heart(60))
+    thoughts = Thoughts(Seals([b"thirty-two bytes that are no secret"]), ThoughtPolicy(), redact=False)
+    endpoints = Endpoints(Messages(catalog, {}, metrics, thoughts), Models(catalog, {}), lifecycle, Heart(60))
     table = routes(endpoints, lifecycle, metrics, {})
 
     paths = sorted(route.path.replace(":path}", "}") for route in table.routes)

@@ -8,7 +8,7 @@ import httpx2
 import pytest
 
 from tests.contract.errors import assert_contract_error
-from tests.contract.scenes import MODEL, OWN_MODEL, RIGHT_KEY, SNAPSHOT, Scenes, rendered
+from tests.contract.scenes import MODEL, OWN_MODEL, REDACT, RIGHT_KEY, SNAPSHOT, Scenes, rendered
 
 Ask = dict[str, object]
 
@@ -128,7 +128,7 @@ def test_a_model_is_found_by_each_of_its_names(sdk: anthropic.Anthropic) -> None
 
         assert (SNAPSHOT, "active", "sonnet") == (model.id, model.lifecycle, model.line)
         assert "Claude Sonnet 3.7 (stand-in: Scripted engine)" == model.display_name
-        assert [False] == list({capability.supported for _, capability in model.capabilities})
+        assert ["thinking"] == [name for name, capability in model.capabilities if capability.supported]
         assert model._request_id.startswith("req_")
 
 
@@ -263,6 +263,89 @@ def test_the_sdk_tries_again_after_an_overload(scenes: Scenes) -> None:
 def test_an_auth_token_is_a_key_too(scenes: Scenes) -> None:
     with anthropic.Anthropic(base_url=scenes.keys_url, auth_token=RIGHT_KEY, max_retries=0) as client:
         assert "Hello, world." == client.messages.create(**ask()).content[0].text
+
+
+ENABLED = {"type": "enabled", "budget_tokens": 1024}
+THOUGHT_EVENTS = [*["thinking"] * 4, "signature", "content_block_stop", *["text"] * 4, "content_block_stop"]
+
+
+def think(text: str = "Hi", **fields: object) -> Ask:
+    return ask(text, **{"max_tokens": 2048, "thinking": ENABLED, **fields})
+
+
+def unsealed(message: anthropic.types.Message) -> dict[str, object]:
+    """Without what differs from one reply to the next."""
+    return message.model_dump(exclude={"id": True, "content": {"__all__": {"signature", "data"}}})
+
+
+@pytest.mark.parametrize("display", [None, "summarized", "omitted"])
+def test_the_stream_helper_puts_thought_and_answer_together(sdk: anthropic.Anthropic, display: str | None) -> None:
+    asked = think(thinking={**ENABLED, "display": display})
+    whole = sdk.messages.create(**asked)
+    with sdk.messages.stream(**asked) as stream:
+        events = [event for event in stream if event.type in THOUGHT_EVENTS]
+        message = stream.get_final_message()
+
+    shown = ["thinking"] * 4 if display != "omitted" else []
+    thought = "Let me see." if shown else ""
+    assert [*shown, *THOUGHT_EVENTS[4:]] == [event.type for event in events]
+    assert ["thinking", "text"] == [type(block).__name__.removesuffix("Block").lower() for block in whole.content]
+    assert (thought, message.content[0].signature) == (message.content[0].thinking, events[len(shown)].signature)
+    assert [thought[: len(text)] for text in ("Let", "Let me", "Let me see", "Let me see.")][: len(shown)] == [
+        event.snapshot for event in events[: len(shown)]
+    ]
+    assert unsealed(whole) == unsealed(message)
+    assert (9, 5) == (whole.usage.output_tokens, whole.usage.output_tokens_details.thinking_tokens)
+
+
+def test_a_redacted_thought_has_a_type_of_its_own(sdk: anthropic.Anthropic) -> None:
+    asked = think(f"Hi {REDACT}")
+    whole = sdk.messages.create(**asked)
+    with sdk.messages.stream(**asked) as stream:
+        text = "".join(stream.text_stream)
+        message = stream.get_final_message()
+
+    assert [anthropic.types.RedactedThinkingBlock, anthropic.types.TextBlock] == [
+        type(block) for block in whole.content
+    ]
+    assert ("Hello, world.", unsealed(whole)) == (text, unsealed(message))
+
+
+def test_the_async_client_replays_what_it_was_told(scenes: Scenes, strict: bool) -> None:
+    async def run() -> list[tuple[list[str], int, int]]:
+        turns = []
+        async with anthropic.AsyncAnthropic(**options(scenes.url, strict)) as sdk:
+            messages: list[object] = []
+            for text, form in (("A", ENABLED), (f"B {REDACT}", ENABLED), ("C", {"type": "disabled"}), ("D", ENABLED)):
+                messages.append({"role": "user", "content": text})
+                asked = {"model": MODEL, "messages": messages, "thinking": form}
+                counted = await sdk.messages.count_tokens(**asked)
+                async with sdk.messages.stream(**asked, max_tokens=2048) as stream:
+                    reply = await stream.get_final_message()
+                assert "sestet-dropped-thinking-blocks" not in stream.response.headers
+                messages.append({"role": "assistant", "content": reply.content})
+                kinds = [block.type for block in reply.content]
+                turns.append((kinds, counted.input_tokens, reply.usage.input_tokens))
+        return turns
+
+    told = [("user", "A"), ("assistant", "Hello, world."), ("user", f"B {REDACT}"), ("assistant", "Hello, world.")]
+    told += [("user", "C"), ("assistant", "Hello, world."), ("user", "D")]
+    kinds = [["thinking", "text"], ["redacted_thinking", "text"], ["text"], ["redacted_thinking", "text"]]
+    sizes = [len(rendered(*told[: 2 * n + 1], thinking=len(kinds[n]) > 1)) for n in range(4)]
+    assert [(kind, size, size) for kind, size in zip(kinds, sizes, strict=True)] == asyncio.run(run())
+
+
+def test_beta_messages_think_as_long_as_their_betas_let_them(sdk: anthropic.Anthropic) -> None:
+    long = {"thinking": {**ENABLED, "budget_tokens": 127_999}, "max_tokens": 128_000}
+    with sdk.beta.messages.stream(**think(**long), betas=["output-128k-2025-02-19"]) as stream:
+        message = stream.get_final_message()
+    interleaved = sdk.beta.messages.create(**think(max_tokens=1024), betas=["interleaved-thinking-2025-05-14"])
+
+    assert ["thinking", "text"] == [block.type for block in message.content]
+    assert ["thinking", "text"] == [block.type for block in interleaved.content]
+    with pytest.raises(anthropic.BadRequestError) as caught:
+        sdk.beta.messages.stream(**think(**long)).__enter__()
+    assert_contract_error(caught.value.response, 400, "invalid_request_error", "max_tokens")
 
 
 def test_beta_messages_are_messages(sdk: anthropic.Anthropic) -> None:

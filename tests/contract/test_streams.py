@@ -6,7 +6,7 @@ import httpx2
 import pytest
 
 from tests.contract.errors import REQUEST_ID
-from tests.contract.scenes import MANY_SCRIPTS, MODEL, Scenes
+from tests.contract.scenes import MANY_SCRIPTS, MODEL, REDACT, Scenes
 
 BEGINNING = ["message_start", "content_block_start"]
 END = ["content_block_stop", "message_delta", "message_stop"]
@@ -30,24 +30,47 @@ def stream(url: str, text: str, **fields: object) -> list[dict[str, object]]:
     return [event for _, event in received]
 
 
+BEGINNINGS: dict[str, dict[str, str]] = {
+    "text": {"type": "text", "text": ""},
+    "thinking": {"type": "thinking", "thinking": "", "signature": ""},
+}
+EXTENDS = {"text_delta": "text", "thinking_delta": "thinking", "signature_delta": "signature"}
+
+
 def told(events: list[dict[str, object]]) -> dict[str, object]:
-    """The message that a stream tells, put together as the contract says; every index must be right."""
+    """The message that a stream tells, put together as the contract says; every index and every place must be right."""
     message = dict(events[0]["message"])
-    texts: list[str] = []
+    content: list[dict[str, str]] = []
+    is_open = False
     for event in events[1:]:
         match event["type"]:
             case "content_block_start":
-                assert (len(texts), {"type": "text", "text": ""}) == (event["index"], event["content_block"])
-                texts.append("")
+                block = event["content_block"]
+                assert (is_open, len(content)) == (False, event["index"])
+                assert block["type"] == "redacted_thinking" or BEGINNINGS[block["type"]] == block
+                content.append(dict(block))
+                is_open = True
             case "content_block_delta":
-                assert (len(texts) - 1, "text_delta") == (event["index"], event["delta"]["type"])
-                assert event["delta"]["text"]
-                texts[-1] += event["delta"]["text"]
+                field = EXTENDS[event["delta"]["type"]]
+                assert (is_open, len(content) - 1) == (True, event["index"])
+                assert event["delta"][field]
+                assert not content[-1].get("signature"), "nothing follows a signature"
+                content[-1][field] += event["delta"][field]
             case "content_block_stop":
-                assert len(texts) - 1 == event["index"]
+                assert (is_open, len(content) - 1) == (True, event["index"])
+                assert content[-1].get("signature") != "", "a thought ends with its signature"
+                is_open = False
             case "message_delta":
+                assert not is_open
                 message = {**message, **event["delta"], "usage": {**message["usage"], **event["usage"]}}
-    return {**message, "content": [{"type": "text", "text": text} for text in texts]}
+    return {**message, "content": content}
+
+
+def unsealed(message: dict[str, object]) -> dict[str, object]:
+    """Without what differs from one reply to the next: its id, and the seals of its thoughts, which name it."""
+    secret = {"signature": "sealed", "data": "sealed"}
+    content = [{key: secret.get(key, value) for key, value in block.items()} for block in message["content"]]
+    return {**message, "id": None, "content": content}
 
 
 @pytest.mark.parametrize(
@@ -68,6 +91,38 @@ def test_a_stream_keeps_the_grammar_and_tells_the_whole_reply(
     assert [*BEGINNING, *["content_block_delta"] * deltas, *END] == [event["type"] for event in events]
     assert {**whole, "id": None} == {**told(events), "id": None}
     assert (None, None) == (events[0]["message"]["stop_reason"], events[0]["message"]["stop_sequence"])
+
+
+THINKING = {"type": "enabled", "budget_tokens": 1024}
+OMITTED = {**THINKING, "display": "omitted"}
+THOUGHT = ["content_block_start", *["content_block_delta"] * 5, "content_block_stop"]
+UNSEEN = ["content_block_start", "content_block_delta", "content_block_stop"]
+HIDDEN = ["content_block_start", "content_block_stop"]
+HELLO = ["content_block_start", *["content_block_delta"] * 4]
+
+
+@pytest.mark.parametrize(
+    ("text", "fields", "types"),
+    [
+        ("Hi", {"thinking": THINKING}, [*THOUGHT, *HELLO]),
+        ("Hi", {"thinking": OMITTED}, [*UNSEEN, *HELLO]),
+        (f"Hi {REDACT}", {"thinking": THINKING}, [*HIDDEN, *HELLO]),
+        (f"Hi {REDACT}", {"thinking": OMITTED}, [*HIDDEN, *HELLO]),
+        ("stop at a word", {"thinking": OMITTED, "stop_sequences": ["STOP"]}, [*UNSEEN, *HELLO[:3]]),
+        ("stop at a word", {"thinking": OMITTED, "stop_sequences": ["one"]}, UNSEEN[:-1]),
+        ("nothing but a thought", {"thinking": OMITTED}, UNSEEN[:-1]),
+        ("no thought at all", {"thinking": THINKING}, HELLO[:3]),
+        ("never stop thinking", {"thinking": OMITTED}, [*UNSEEN, *HELLO[:3]]),
+    ],
+)
+def test_a_stream_with_a_thought_keeps_the_grammar_and_tells_the_whole_reply(
+    scenes: Scenes, text: str, fields: dict[str, object], types: list[str]
+) -> None:
+    events = stream(scenes.url, text, max_tokens=2048, **fields)
+    whole = ask(scenes.url, text, max_tokens=2048, **fields)
+
+    assert ["message_start", *types, *END] == [event["type"] for event in events]
+    assert unsealed(whole) == unsealed(told(events))
 
 
 @pytest.mark.parametrize(("text", "fields"), [("say nothing", {}), ("stop at a word", {"stop_sequences": ["one"]})])

@@ -208,9 +208,12 @@ def _tokens(reply: ScriptedReply, prompt: str) -> Iterator[str]:
 
 def _after(said: str, tokens: Iterator[str]) -> Iterator[str]:
     """The tokens that follow what was said of them already."""
+    begun = False
     for token in tokens:
-        if said and said.startswith(token):
-            said = said[len(token) :]
+        shown = token if begun else token.lstrip()  # white space at the beginning may be left out of a prompt
+        begun = begun or bool(shown)
+        if said and said.startswith(shown):
+            said = said[len(shown) :]
         else:
             yield token
             said = ""

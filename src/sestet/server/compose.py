@@ -167,11 +167,12 @@ def _thoughts(config: Config) -> Thoughts:
 
 async def _serve(one: Plan, engine: Engine, queue_max: int) -> Served:
     try:
-        template = ChatTemplate(engine.weights)
+        template = ChatTemplate(engine.weights, lambda form: datetime.now(UTC).strftime(form))
+        profile = profile_for(engine.weights.chat_template, profiles())
+        style = ThinkingStyle.found(profile.thinking, template)
     except TemplateRefused as error:
         raise ConfigError(f"{one.path}: its chat template cannot be used: {error}") from error
-    profile = profile_for(engine.weights.chat_template, profiles())
-    thinker = await Thinker.of(ThinkingStyle.found(profile.thinking, template), engine)
+    thinker = await Thinker.of(style, engine)
     return Served(one.id, engine, template, profile, thinker, Admission(engine.slots, queue_max))
 
 

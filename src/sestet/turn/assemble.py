@@ -82,9 +82,8 @@ class Assembler:
                 self._thinking_tokens += drawn
                 return self._think(text)
             case Finished(reason):
-                held = self._stops.flush() if self._stops is not None else ""
                 return [
-                    *self._extend("text", held),
+                    *self._held(),
                     *self._finish("end_turn" if reason == "end" else self._length_reason),
                 ]
 
@@ -100,11 +99,17 @@ class Assembler:
         if not text:
             return []
         kind: BlockKind = "redacted_thinking" if self._shown == "redacted" else "thinking"
-        events = [] if self._open == kind else self._begin(kind)
+        events = self._held()
+        if self._open != kind:
+            events += self._begin(kind)
         self._thought.append(text)
         if self._shown == "summarized":
             events.append(BlockDelta(self._index, kind, text))
         return events
+
+    def _held(self) -> list[Event]:
+        """Text that can no longer be the beginning of a stop sequence, because something else follows it."""
+        return self._extend("text", self._stops.flush()) if self._stops is not None else []
 
     def _begin(self, kind: BlockKind) -> list[Event]:
         events = self._close()

@@ -7,7 +7,8 @@ tokenised. So the template's own control tokens are the only ones, and ordinary 
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from datetime import date
 from itertools import pairwise
 
 from minijinja import Environment, TemplateError
@@ -18,6 +19,8 @@ from sestet.contract.errors import invalid
 FUEL = 20_000_000  # steps of one rendering; a hundred thousand short messages take about a quarter
 _NONCHARACTERS = tuple(map(chr, range(0xFDD0, 0xFDF0)))
 
+_SOME_DAY = date(2026, 1, 1)
+
 
 class TemplateRefused(ValueError):
     """The template cannot render this conversation; the text is the template's own."""
@@ -26,12 +29,14 @@ class TemplateRefused(ValueError):
 class ChatTemplate:
     """The compiled template of one set of weights."""
 
-    def __init__(self, weights: Weights) -> None:
+    def __init__(self, weights: Weights, strftime_now: Callable[[str], str] = _SOME_DAY.strftime) -> None:
+        """`strftime_now` is how a template writes today's date; without one it is always the same day."""
         self._environment = Environment(
             trim_blocks=True, lstrip_blocks=True, undefined_behavior="chainable", auto_escape_callback=_never
         )
         self._environment.fuel = FUEL
         self._environment.add_global("raise_exception", _raise_exception)
+        self._environment.add_global("strftime_now", strftime_now)
         try:
             self._environment.add_template("chat", _TRAINING_TAG.sub(_without_effect, weights.chat_template))
         except TemplateError as error:

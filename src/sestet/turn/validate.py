@@ -133,8 +133,8 @@ def validate(
     if request.max_tokens == 0 and request.stream:
         raise invalid("0 reads the prompt and writes nothing, so it cannot be streamed", "max_tokens")
     stops = tuple(dict.fromkeys(request.stop_sequences or ()))
-    thinking = _thinking(request, rules)
-    return ValidRequest(prompt, request.max_tokens, stops, _sampling(request, rules, version), thinking)
+    sampling = _sampling(request, rules, version)
+    return ValidRequest(prompt, request.max_tokens, stops, sampling, _thinking(request, rules))
 
 
 def _asked(request: PromptRequest, rules: ModelRules) -> Thinking | None:

@@ -5,6 +5,9 @@ const { default: Anthropic } = await import(process.argv[2]);
 const { VERSION } = await import(`${process.argv[2]}/version`);
 const servers = JSON.parse(process.argv[3]);
 const MODEL = 'claude-3-7-sonnet-latest';
+const OWN_MODEL = 'scripted-20260101';
+const VERSIONS = ['2023-06-01', '2026-10-21'];
+const REDACT = servers.redact;
 const TOO_LARGE = 'x'.repeat(32 * 1024 * 1024 + 1);
 
 const client = (baseURL, apiKey = 'any') => new Anthropic({ baseURL, apiKey, maxRetries: 0 });
@@ -99,6 +102,148 @@ async function retrieved(name) {
 
 const own = (url, key, text = 'Hi', fields = {}) => () => client(url, key).messages.create(ask(text, fields));
 
+const ENABLED = { type: 'enabled', budget_tokens: 1024 };
+const OMITTED = { ...ENABLED, display: 'omitted' };
+const ADAPTIVE = { type: 'adaptive' };
+
+// Every way to say how to think: fields of the request.
+const FORMS = {
+  absent: {},
+  disabled: { thinking: { type: 'disabled' } },
+  between_tools: { thinking: { type: 'between_tools' } },
+  enabled: { thinking: ENABLED },
+  'enabled summarized': { thinking: { ...ENABLED, display: 'summarized' } },
+  'enabled omitted': { thinking: OMITTED },
+  adaptive: { thinking: ADAPTIVE },
+  'adaptive summarized': { thinking: { ...ADAPTIVE, display: 'summarized' } },
+  'adaptive omitted': { thinking: { ...ADAPTIVE, display: 'omitted' } },
+  'adaptive with effort': { thinking: ADAPTIVE, output_config: { effort: 'low' } },
+  'effort without thinking': { output_config: { effort: 'max' } },
+};
+
+// A block as a test can foresee it: what is sealed is only told to be there.
+function block(one) {
+  if (one.type === 'thinking') return ['thinking', one.thinking, Boolean(one.signature)];
+  if (one.type === 'redacted_thinking') return ['redacted_thinking', Boolean(one.data)];
+  return ['text', one.text];
+}
+
+const thought = ({ content, stop_reason, stop_sequence, usage }) => ({
+  content: content.map(block),
+  stop: [stop_reason, stop_sequence],
+  tokens: [usage.input_tokens, usage.output_tokens, usage.output_tokens_details.thinking_tokens],
+});
+
+// The same question, whole and through the helper, whose own events are told too.
+async function think(text, fields, sdk = talkative, options = {}) {
+  const asked = ask(text, { max_tokens: 2048, ...fields });
+  const whole = thought(await sdk.messages.create(asked, options));
+  const events = [];
+  const stream = sdk.messages
+    .stream(asked, options)
+    .on('thinking', (delta) => events.push(['thinking', delta]))
+    .on('signature', (signature) => events.push(['signature', Boolean(signature)]))
+    .on('text', (delta) => events.push(['text', delta]));
+  return { whole, events, streamed: thought(await stream.finalMessage()) };
+}
+
+async function forms(version) {
+  const options = { headers: { 'anthropic-version': version } };
+  const told = {};
+  for (const [name, form] of Object.entries(FORMS)) {
+    told[name] = await think('Hi', { model: OWN_MODEL, ...form }, talkative, options);
+  }
+  return told;
+}
+
+// What is asked turn after turn, how, and whether through the helper.
+const TURNS = [
+  ['First', { thinking: ENABLED }, false],
+  ['Second', { thinking: { type: 'disabled' } }, true],
+  ['Third', { thinking: OMITTED }, true],
+  ['Fourth', { thinking: ADAPTIVE }, false],
+  [`Fifth ${REDACT}`, { thinking: ENABLED }, true],
+  ['Sixth', { thinking: ENABLED }, false],
+  ['Seventh', {}, true],
+];
+
+// Every reply goes back as it came, and once more without what is no text.
+async function transcript(sdk) {
+  const history = [];
+  const bare = [];
+  const turns = [];
+  for (const [text, form, streamed] of TURNS) {
+    for (const messages of [history, bare]) messages.push({ role: 'user', content: text });
+    const asked = { model: OWN_MODEL, system: 'Be brief', ...form };
+    const counts = [];
+    for (const messages of [history, bare]) {
+      counts.push((await sdk.messages.countTokens({ ...asked, messages })).input_tokens);
+    }
+    const full = { ...asked, max_tokens: 2048, messages: history };
+    const message = streamed ? await sdk.messages.stream(full).finalMessage() : await sdk.messages.create(full);
+    history.push({ role: 'assistant', content: message.content });
+    const texts = message.content.filter((one) => one.type === 'text').map(({ type, text }) => ({ type, text }));
+    bare.push({ role: 'assistant', content: texts });
+    turns.push([message.content.map((one) => one.type), ...counts, message.usage.input_tokens]);
+  }
+  return turns;
+}
+
+const FOREIGN = [
+  { type: 'thinking', thinking: 'Made elsewhere', signature: 'bm90IG9uZSBvZiBvdXJz' },
+  { type: 'redacted_thinking', data: '' },
+  { type: 'text', text: 'Hello' },
+];
+
+const withHistory = (content) => ({
+  ...ask(''),
+  messages: [
+    { role: 'user', content: 'Hi' },
+    { role: 'assistant', content },
+    { role: 'user', content: 'Bye' },
+  ],
+});
+
+// How many thoughts were left out, whole and streamed, and what was counted.
+async function foreign() {
+  const asked = withHistory(FOREIGN);
+  const whole = await talkative.messages.create(asked).withResponse();
+  const stream = talkative.messages.stream(asked);
+  const streamed = await stream.finalMessage();
+  const { response } = await stream.withResponse();
+  const name = 'sestet-dropped-thinking-blocks';
+  return [
+    whole.response.headers.get(name),
+    response.headers.get(name),
+    whole.data.usage.input_tokens,
+    streamed.usage.input_tokens,
+  ];
+}
+
+async function changed(change) {
+  const { content } = await talkative.messages.create(ask('Hi', { max_tokens: 2048, thinking: ENABLED }));
+  return talkative.messages.create(withHistory([{ ...content[0], ...change }, ...content.slice(1)]));
+}
+
+async function failedInTheThought() {
+  const deltas = [];
+  const asked = ask('fail in the thought', { max_tokens: 2048, thinking: ENABLED });
+  const stream = talkative.messages.stream(asked).on('thinking', (delta) => deltas.push(delta));
+  let last;
+  stream.on('streamEvent', (_, snapshot) => (last = snapshot));
+  try {
+    await stream.finalMessage();
+  } catch (error) {
+    return { deltas, type: error.error.error.type, content: last.content.map(block) };
+  }
+  return null;
+}
+
+async function capabilities(name) {
+  const { effort, thinking } = (await talkative.models.retrieve(name)).capabilities;
+  return { effort, thinking };
+}
+
 const cases = {
   whole: () => whole('Hi'),
   stop_sequence: () => whole('stop at a word', { stop_sequences: ['STOP'] }),
@@ -128,6 +273,25 @@ const cases = {
   overloaded: () => failed(own(servers.busy_url)),
   failed_at_once: () => failed(() => helper('fail at once')),
   failed_half_way: halfWay,
+  forms_old: () => forms(VERSIONS[0]),
+  forms_new: () => forms(VERSIONS[1]),
+  thought_on_a_card: () => think('Hi', { thinking: ENABLED }),
+  thought_of_many_scripts: () => think('many scripts', { thinking: ENABLED }),
+  thought_stopped: () => think('stop at a word', { thinking: ENABLED, stop_sequences: ['STOP'] }),
+  thought_never_ended: () => think('never stop thinking', { thinking: OMITTED }),
+  no_thought: () => think('no thought at all', { thinking: ENABLED }),
+  nothing_but_a_thought: () => think('nothing but a thought', { thinking: ENABLED }),
+  redacted_on_demand: () => think(`Hi ${REDACT}`, { thinking: ENABLED }),
+  redacted_always: () => think('Hi', { thinking: OMITTED }, client(servers.redacting_url)),
+  transcript: () => transcript(talkative),
+  redacted_transcript: () => transcript(client(servers.redacting_url)),
+  foreign_thoughts: foreign,
+  changed_thought: () => failed(() => changed({ thinking: 'Let me see!' })),
+  changed_signature: () => failed(() => changed({ signature: 'U3N0MQ==' })),
+  small_budget: () =>
+    failed(own(servers.url, 'any', 'Hi', { thinking: { ...ENABLED, budget_tokens: 1023 }, max_tokens: 2048 })),
+  failed_in_the_thought: failedInTheThought,
+  capabilities: () => Promise.all([OWN_MODEL, MODEL, 'claude-3-haiku-20240307'].map(capabilities)),
 };
 
 const outcomes = await Promise.all(Object.entries(cases).map(async ([name, run]) => [name, await run()]));
