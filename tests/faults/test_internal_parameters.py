@@ -114,12 +114,15 @@ def test_no_parameter_in_the_query_or_in_a_header_changes_what_the_engine_is_sen
     assert 1 == len(sent)
 
 
-def test_what_an_engine_is_sent_holds_numbers_and_an_id_of_ours_alone() -> None:
+def test_what_an_engine_is_sent_holds_numbers_an_id_of_ours_and_the_profiles_texts_alone() -> None:
     assert [
         ("request_id", str),
         ("prompt", tuple[int, ...]),
         ("max_tokens", int),
         ("sampling", Sampling),
+        ("forbidden", tuple[int, ...]),
+        ("shown", tuple[str, ...]),
+        ("keep_tokens", bool),
     ] == [(field.name, field.type) for field in fields(Generation)]
     assert [("temperature", float), ("top_p", float), ("top_k", int)] == [
         (field.name, field.type) for field in fields(Sampling)
@@ -154,7 +157,11 @@ def test_the_child_of_llamacpp_is_sent_known_fields_and_numbers_alone(tmp_path: 
                 "stream",
                 "cache_prompt",
                 "return_progress",
+                "return_tokens",
+                "preserved_tokens",
+                "logit_bias",
             ] == list(job)
+            assert (False, [], []) == (job["return_tokens"], job["preserved_tokens"], job["logit_bias"])
             assert all(isinstance(token, int) for token in job["prompt"])
             assert (3, 0.5, ["top_k", "top_p", "temperature"]) == (
                 job["n_predict"],

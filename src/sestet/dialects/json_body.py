@@ -60,6 +60,7 @@ def _load(body: bytes) -> object:
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(pairs) > KEYS_MAX:
+        pairs.clear()  # or the error's traceback would keep them
         raise invalid(f"an object in the request body has more than {KEYS_MAX} keys")
     found = dict(pairs)
     if len(found) != len(pairs):

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TypeVar
 from urllib.parse import parse_qsl
@@ -24,6 +25,9 @@ from sestet.services.models import Models, PageQuery
 from sestet.turn.fold import fold
 
 _LARGE_BODY_BYTES = 256 * 1024  # read in a thread, so that other requests are answered meanwhile
+# One thread: reading is Python's own work, which more threads would only take from each other, each with a memory of
+# its own that it does not give back.
+_READER = ThreadPoolExecutor(1, "large-bodies")
 
 _T = TypeVar("_T")
 _LIFECYCLES = {"active": "active", "deprecated": "deprecated", "retired": "retired"}
@@ -127,7 +131,9 @@ def _call(context: RequestContext) -> Call:
 
 
 async def _decode(decode: Callable[[bytes], _T], body: bytes) -> _T:
-    return await asyncio.to_thread(decode, body) if len(body) > _LARGE_BODY_BYTES else decode(body)
+    if len(body) <= _LARGE_BODY_BYTES:
+        return decode(body)
+    return await asyncio.get_running_loop().run_in_executor(_READER, decode, body)
 
 
 def _reply_headers(reply: Reply) -> tuple[tuple[bytes, bytes], ...]:
