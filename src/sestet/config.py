@@ -116,6 +116,16 @@ class ThinkingSection(Section):
     )
 
 
+class ToolsSection(Section):
+    """Tools and structured output."""
+
+    schemas: Literal["documented", "extended"] = Field(
+        default="documented",
+        description="`documented`: schemas of strict tools and of structured output are the contract's subset; "
+        "`extended`: whatever a grammar can hold",
+    )
+
+
 class WeightsSection(Section):
     """One GGUF file to serve. The first one answers for the stand-ins."""
 
@@ -141,6 +151,7 @@ class Config(Section):
     access: AccessSection = AccessSection()
     engine: EngineSection = EngineSection()
     thinking: ThinkingSection = ThinkingSection()
+    tools: ToolsSection = ToolsSection()
     log: LogSection = LogSection()
     weights: tuple[WeightsSection, ...] = ()
     aliases: dict[str, str] = Field(default_factory=dict, description="aliases to add or move: name = snapshot id")

@@ -1,7 +1,8 @@
 """The conversations that every official client holds with the scripted engine, and the replies to them."""
 
+import json
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 MODEL: Final = "claude-3-7-sonnet-latest"
 SNAPSHOT: Final = "claude-3-7-sonnet-20250219"
@@ -15,7 +16,85 @@ REDACT: Final = (
     "ANTHROPIC_MAGIC_STRING_TRIGGER_REDACTED_THINKING_46C9A13E193C177646C7398A98432ECCCE4C1253D5E2D82641AC0E52CC2876CB"
 )
 
-SCRIPT: Final = """
+
+def scripted_reply(**fields: object) -> str:
+    """One reply of a script; TOML and JSON spell these values alike."""
+    return "[[reply]]\n" + "".join(
+        f"{name} = {json.dumps(value, ensure_ascii=False)}\n" for name, value in fields.items()
+    )
+
+
+def call(name: str, *pieces: str) -> list[str]:
+    """A call of a tool as the scripted engine says it, cut where it hurts; `pieces` are its input."""
+    return ["<tool", f'_call>\n{{"name": "{name}", "arg', 'uments": ', *pieces, "}\n</tool", "_call>"]
+
+
+def tool(name: str, *properties: str, kind: str = "string", **more: object) -> dict[str, Any]:
+    """A tool whose input has these properties, all of one kind."""
+    schema = {
+        "type": "object",
+        "properties": {one: {"type": kind} for one in properties},
+        "required": [*properties],
+        "additionalProperties": False,
+    }
+    return {"name": name, "description": f"To {name}", "input_schema": schema, **more}
+
+
+WEATHER: Final = tool("get_weather", "city")
+SUMS: Final = [tool(name, "a", "b", kind="integer") for name in ("add", "multiply", "subtract")]
+
+# 2**53 + 1, 2**64 and thirty digits.
+BIG_INTEGERS: Final = ("9007199254740993", "18446744073709551616", "123456789012345678901234567890")
+
+# Each answer of a tool brings the next call; what is said last is asked for first.
+AGENT_SCRIPT: Final = "".join(
+    (
+        scripted_reply(when="And then?", think=["Easy"], say=["It stays ", "19."]),
+        scripted_reply(when="the difference is 19", think=["All ", "done."], say=["It is ", "19."]),
+        scripted_reply(
+            when="the product is 20", think=["Now less."], say=[*call("subtract", '{"a": 20', ', "b": 1', "}")]
+        ),
+        scripted_reply(
+            when="the sum is 5", think=["Now ", "more."], say=["Next", ".", *call("multiply", '{"a": 5, "b": 4}')]
+        ),
+        scripted_reply(when="begin the sums", think=["First ", "add."], say=[*call("add", '{"a": 2, ', '"b": 3}')]),
+    )
+)
+
+TOOL_SCRIPT: Final = AGENT_SCRIPT + "".join(
+    (
+        scripted_reply(
+            when="look at the weather",
+            think=["Where", "?"],
+            say=["Let me", " look", ".", *call("get_weather", '{"city": ', '"Par', 'is"', "}")],
+        ),
+        scripted_reply(
+            when="look twice",
+            say=[*call("get_weather", '{"city": "Rome"}'), "\n", *call("get_weather", '{"city": "N', 'îmes"}')],
+        ),
+        scripted_reply(when="call without a word", say=[*call("get_time", "{}")]),
+        scripted_reply(
+            when="large numbers",
+            say=[
+                *call(
+                    "add",
+                    *(
+                        f'{before}": {number}'
+                        for before, number in zip(('{"a', ', "b', ', "c'), BIG_INTEGERS, strict=True)
+                    ),
+                    "}",
+                )
+            ],
+        ),
+        scripted_reply(when="fail in the call", say=["Hm", *call("add", '{"a": 1, ', '"b": ')[:-2]], then="error"),
+        scripted_reply(when="break the call", say=["Hm", *call("add", '{"a": 1}')[:-2], ', "more": 1}\n</tool_call>']),
+        scripted_reply(when="who is she", think=["Ada?"], say=['{"name": "A', 'da", ', '"age": 36', "}"]),
+    )
+)
+
+SCRIPT: Final = (
+    TOOL_SCRIPT
+    + """
 [[reply]]
 when = "stop at a word"
 think = ["A ST", "OP here"]
@@ -79,6 +158,7 @@ say = ["né", " 你好", " 🎉👩‍🚀", "\\u2028", "\\r\\n", "\\u0085", "\\
 think = ["Let", " me", " see", "."]
 say = ["Hello", ",", " world", "."]
 """
+)
 
 MANY_SCRIPTS: Final = 'né 你好 🎉👩‍🚀\u2028\r\n\x85\x00"end"'
 
@@ -111,6 +191,20 @@ class Scenes:
     busy_url: str
     keys_url: str
     redacting_url: str
+
+
+def told_of(*tools: dict[str, Any]) -> tuple[str, str]:
+    """The turn that tells the scripted engine's weights of these tools."""
+    functions = [
+        {"name": tool["name"], "description": tool.get("description", ""), "parameters": tool["input_schema"]}
+        for tool in tools
+    ]
+    lines = "\n".join(json.dumps({"type": "function", "function": one}, ensure_ascii=False) for one in functions)
+    return "system", (
+        f"You can call tools. They are, one a line:\n{lines}\nTo call one, write exactly:\n"
+        '<tool_call>\n{"name": "NAME", "arguments": {...}}\n</tool_call>\n'
+        "The answers come in <tool_response> tags."
+    )
 
 
 def rendered(*turns: tuple[str, str], prefill: bool = False, thinking: bool = False) -> str:

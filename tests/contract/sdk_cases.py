@@ -3,10 +3,12 @@ in its first argument. Prints what happened as JSON. The TypeScript SDKs do the 
 """
 
 import json
+import re
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import anthropic
+import pydantic
 
 SERVERS = json.loads(sys.argv[1])
 MODEL = "claude-3-7-sonnet-latest"
@@ -131,6 +133,8 @@ def block(block):
         return ["thinking", block.thinking, bool(block.signature)]
     if block.type == "redacted_thinking":
         return ["redacted_thinking", bool(block.data)]
+    if block.type == "tool_use":
+        return ["tool_use", block.id[:6], block.name, block.input]
     return ["text", block.text]
 
 
@@ -152,6 +156,8 @@ def think(text, sdk=talkative, **fields):
         for event in stream:
             if event.type == "thinking" or event.type == "text":
                 told_events.append([event.type, getattr(event, event.type)])
+            elif event.type == "input_json":
+                told_events.append(["input_json", event.partial_json])
             elif event.type == "signature":
                 told_events.append(["signature", bool(event.signature)])
         message = stream.get_final_message()
@@ -241,7 +247,163 @@ def failed_in_the_thought():
 def capabilities(name):
     found = talkative.models.retrieve(name).capabilities
     found = found if isinstance(found, dict) else found.model_dump()
-    return {"effort": found["effort"], "thinking": found["thinking"]}
+    return {key: found[key] for key in ("effort", "structured_outputs", "thinking")}
+
+
+WEATHER, SUMS = [SERVERS["weather"]], SERVERS["sums"]
+GET_TIME = {"name": "get_time", "input_schema": {"type": "object"}}
+
+
+def digits():
+    """Every number of a whole and of a streamed call, as they were written."""
+    asked = ask("large numbers", tools=SUMS)
+    message = talkative.messages.create(**asked)
+    pieces = []
+    with talkative.messages.stream(**asked) as stream:
+        pieces.extend(event.partial_json for event in stream if event.type == "input_json")
+    return [re.findall(r"\d+", text) for text in (json.dumps(message.content[0].input), "".join(pieces))]
+
+
+def failed_in_the_call(text):
+    told_events = []
+    with talkative.messages.stream(**ask(text, tools=SUMS)) as stream:
+        try:
+            for event in stream:
+                if event.type == "text" or event.type == "input_json":
+                    told_events.append([event.type, event.text if event.type == "text" else event.partial_json])
+        except anthropic.APIStatusError as error:
+            content = [block(one) for one in stream.current_message_snapshot.content]
+            return {"events": told_events, "type": error.body["error"]["type"], "content": content}
+    return None
+
+
+RESULTS = {
+    "add": lambda a, b: f"the sum is {a + b}",
+    "multiply": lambda a, b: f"the product is {a * b}",
+    "subtract": lambda a, b: f"the difference is {a - b}",
+}
+
+
+def loop(streamed, **fields):
+    """An agent by hand: calls are answered until there are none, and once more something is asked. Every prompt is
+    counted before it is sent."""
+    messages, rounds = [{"role": "user", "content": "begin the sums"}], []
+    for question in ("And then?", None):
+        calls = True
+        while calls:
+            asked = {"model": OWN_MODEL, "messages": messages, "tools": SUMS, **fields}
+            counted = talkative.messages.count_tokens(**asked).input_tokens
+            if streamed:
+                with talkative.messages.stream(max_tokens=2048, **asked) as stream:
+                    message = stream.get_final_message()
+            else:
+                message = talkative.messages.create(max_tokens=2048, **asked)
+            calls = [one for one in message.content if one.type == "tool_use"]
+            messages.append({"role": "assistant", "content": message.content})
+            results = [
+                {"type": "tool_result", "tool_use_id": one.id, "content": RESULTS[one.name](**one.input)}
+                for one in calls
+            ]
+            if calls:
+                messages.append({"role": "user", "content": results})
+            rounds.append([[block(one) for one in message.content], message.stop_reason])
+            rounds[-1].append(counted - message.usage.input_tokens)
+        messages.append({"role": "user", "content": question})
+    return rounds
+
+
+@anthropic.beta_tool
+def add(a: int, b: int) -> str:
+    """To add
+
+    Args:
+        a: one number
+        b: another
+    """
+    return RESULTS["add"](a, b)
+
+
+@anthropic.beta_tool
+def multiply(a: int, b: int) -> str:
+    """To multiply"""
+    return RESULTS["multiply"](a, b)
+
+
+@anthropic.beta_tool
+def subtract(a: int, b: int) -> str:
+    """To subtract"""
+    return RESULTS["subtract"](a, b)
+
+
+def runner(streamed, **fields):
+    """The SDK's own agent."""
+    found = talkative.beta.messages.tool_runner(
+        model=OWN_MODEL,
+        max_tokens=2048,
+        messages=[{"role": "user", "content": "begin the sums"}],
+        tools=[add, multiply, subtract],
+        stream=streamed,
+        **fields,
+    )
+    messages = [one.get_final_message() if streamed else one for one in found]
+    return [[[block(one) for one in message.content], message.stop_reason] for message in messages]
+
+
+class Person(pydantic.BaseModel):
+    """Who somebody is; numbers and lengths are checked by the client, which leaves them out of the schema."""
+
+    name: str = pydantic.Field(min_length=1, max_length=40)
+    age: int = pydantic.Field(ge=0, le=150)
+    nickname: str | None = None
+    languages: list[str] = []
+
+
+def parsed(**fields):
+    message = talkative.messages.parse(**ask("who is she", max_tokens=2048, output_format=Person, **fields))
+    with talkative.messages.stream(**ask("who is she", max_tokens=2048, output_format=Person, **fields)) as stream:
+        streamed = stream.get_final_message()
+    return [
+        [[block(one) for one in told.content], told.parsed_output.model_dump(include={"name", "age"}), told.stop_reason]
+        for told in (message, streamed)
+    ]
+
+
+def formatted(**fields):
+    """A format given by hand, under its name of today or the older one."""
+    message = talkative.messages.create(**ask("who is she", **fields))
+    return [[block(one) for one in message.content], message.stop_reason]
+
+
+PERSON = {
+    "type": "object",
+    "properties": {"name": {"type": "string"}, "age": {"type": "integer"}},
+    "required": ["name", "age"],
+    "additionalProperties": False,
+}
+FORMAT = {"type": "json_schema", "schema": PERSON}
+
+
+def called(fields, results=None):
+    """A conversation in which a tool was called and these results were sent back."""
+    use = {"type": "tool_use", "id": "toolu_1", "name": "add", "input": {"a": 1, "b": 2}}
+    messages = [
+        {"role": "user", "content": "Hi"},
+        {"role": "assistant", "content": [use]},
+        {"role": "user", "content": results or "Well?"},
+    ]
+    return lambda: talkative.messages.create(**ask("", messages=messages, tools=SUMS, **fields))
+
+
+SEARCH = {"type": "web_search_20250305", "name": "web_search"}
+FORCED = {"tool_choice": {"type": "any"}, "tools": SUMS, "max_tokens": 2048}
+
+
+def outcome(case):
+    """What a case tells; one that breaks must not hide the others."""
+    try:
+        return case()
+    except Exception as error:
+        return {"raised": f"{type(error).__name__}: {error}"}
 
 
 CASES = {
@@ -291,9 +453,39 @@ CASES = {
     "small_budget": lambda: failed(own(SERVERS["url"], thinking={**ENABLED, "budget_tokens": 1023}, max_tokens=2048)),
     "failed_in_the_thought": failed_in_the_thought,
     "capabilities": lambda: [capabilities(name) for name in (OWN_MODEL, MODEL, "claude-3-haiku-20240307")],
+    "call": lambda: think("look at the weather", tools=WEATHER),
+    "call_after_a_thought": lambda: think("look at the weather", tools=WEATHER, thinking=ENABLED),
+    "two_calls": lambda: think("look twice", tools=WEATHER),
+    "empty_call": lambda: think("call without a word", tools=[GET_TIME]),
+    "forced_call": lambda: think("call without a word", tools=[GET_TIME], tool_choice={"type": "any"}),
+    "no_call": lambda: think("Hi", tools=WEATHER, tool_choice={"type": "none"}),
+    "cut_call": lambda: think("look at the weather", tools=WEATHER, max_tokens=8),
+    "digits": digits,
+    "failed_in_the_call": lambda: failed_in_the_call("fail in the call"),
+    "broken_call": lambda: failed_in_the_call("break the call"),
+    "loop": lambda: loop(False),
+    "streamed_loop": lambda: loop(True),
+    "thinking_loop": lambda: loop(False, thinking=ENABLED),
+    "streamed_thinking_loop": lambda: loop(True, thinking=ENABLED),
+    "runner": lambda: runner(False),
+    "streamed_runner": lambda: runner(True),
+    "thinking_runner": lambda: runner(False, thinking=ENABLED),
+    "parsed": parsed,
+    "parsed_after_a_thought": lambda: parsed(thinking=ENABLED),
+    "formatted": lambda: formatted(output_config={"format": FORMAT}),
+    "formatted_as_of_old": lambda: formatted(extra_body={"output_format": FORMAT}),
+    "unanswered_call": lambda: failed(called({})),
+    "answer_to_another_call": lambda: failed(
+        called({}, [{"type": "tool_result", "tool_use_id": "toolu_2", "content": "3"}])
+    ),
+    "server_tool": lambda: failed(own(SERVERS["url"], tools=[SEARCH])),
+    "forced_beside_thinking": lambda: failed(own(SERVERS["url"], thinking=ENABLED, **FORCED)),
+    "wrong_schema": lambda: failed(
+        own(SERVERS["url"], output_config={"format": {**FORMAT, "schema": {**PERSON, "minProperties": 1}}})
+    ),
 }
 
 if __name__ == "__main__":
     with ThreadPoolExecutor(len(CASES)) as pool:
-        running = {name: pool.submit(case) for name, case in CASES.items()}
+        running = {name: pool.submit(outcome, case) for name, case in CASES.items()}
     print(json.dumps({"version": anthropic.__version__, **{name: case.result() for name, case in running.items()}}))

@@ -33,9 +33,6 @@ EFFORTS = ["low", "medium", "high", "xhigh", "max"]
 
 # What a client might send in each field that this server does not take yet.
 UNSUPPORTED_VALUES = {
-    "tools": [{"name": "look", "input_schema": {"type": "object"}}],
-    "tool_choice": {"type": "auto"},
-    "output_format": {"type": "json_schema", "schema": {}},
     "container": "container_1",
     "inference_geo": "us",
     "speed": "fast",
@@ -287,10 +284,6 @@ WRONG_THINKING = [
     ),
     ("output_config.verbosity: Extra inputs are not permitted", {"output_config": {"verbosity": "low"}}),
     (
-        "output_config.format: this is not supported by this server yet",
-        {"output_config": {"format": {"type": "json_schema", "schema": {}}}},
-    ),
-    (
         "output_config.task_budget: this is not supported by this server yet",
         {"output_config": {"task_budget": {"type": "tokens", "total": 1}}},
     ),
@@ -470,6 +463,15 @@ def test_a_field_that_is_not_supported_yet_is_refused_by_its_path(client: httpx2
         body = changed({**changes, field: UNSUPPORTED_VALUES[field]})
 
         assert_contract_error(client.post(path, json=body), 400, "invalid_request_error", field)
+
+
+def test_a_thread_is_refused_with_the_code_that_lets_clients_go_on_without_one(client: httpx2.Client) -> None:
+    """The agents of the newest SDKs begin with a thread, and leave it out once they are told this."""
+    for thread in ({"type": "create"}, {"type": "continue", "previous_message_id": "msg_1"}):
+        refused = client.post("/v1/messages", json=changed({"thread": thread}))
+
+        assert_contract_error(refused, 400, "invalid_request_error", "thread")
+        assert "thread_unsupported_request" == refused.json()["error"].get("details", {}).get("error_code")
 
 
 def test_values_that_ask_for_nothing_are_taken(client: httpx2.Client) -> None:

@@ -11,7 +11,19 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from tests.contract.scenes import MANY_SCRIPTS, OWN_MODEL, REDACT, SNAPSHOT, WINDOW, Scenes, rendered
+from tests.contract.scenes import (
+    BIG_INTEGERS,
+    MANY_SCRIPTS,
+    OWN_MODEL,
+    REDACT,
+    SNAPSHOT,
+    SUMS,
+    WEATHER,
+    WINDOW,
+    Scenes,
+    rendered,
+    told_of,
+)
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
@@ -179,7 +191,119 @@ EXPECTED |= {
     },
 }
 
+Blocks = list[list[object]]
+
+GET_TIME = {"name": "get_time", "input_schema": {"type": "object"}}
+
+
+def use(name: str, **input_: object) -> list[object]:
+    """A call, as far as it can be foreseen."""
+    return ["tool_use", "toolu_", name, input_]
+
+
+def call(
+    prompt: str,
+    content: Blocks,
+    events: Blocks,
+    tokens: tuple[int, int],
+    *,
+    tool: dict[str, object] = WEATHER,
+    stop_reason: str = "tool_use",
+    thinking: bool = False,
+) -> Outcomes:
+    """What each way of asking is told of a reply with calls; `tokens` are those of the reply and of its thought."""
+    counted = len(rendered(told_of(tool), ("user", prompt), thinking=thinking))
+    message = {"content": content, "stop": [stop_reason, None], "tokens": [counted, *tokens]}
+    return {"whole": message, "events": events, "streamed": message}
+
+
+LOOK = "look at the weather"
+LOOKING: Blocks = [["text", "Let me look."], use("get_weather", city="Paris")]
+LOOKED: Blocks = [
+    *[["text", piece] for piece in ("Let me", " look", ".")],
+    *[["input_json", piece] for piece in ("", '{"city": ', '"Par', 'is"', "}")],
+]
+TIME = call(
+    "call without a word",
+    [use("get_time")],
+    [["input_json", ""], ["input_json", "{}"]],
+    (6, 0),
+    tool=GET_TIME,
+)
+
+# What each round of the agent says, and what it thinks before.
+ROUNDS: list[tuple[str, Blocks, str]] = [
+    ("First add.", [use("add", a=2, b=3)], "tool_use"),
+    ("Now more.", [["text", "Next."], use("multiply", a=5, b=4)], "tool_use"),
+    ("Now less.", [use("subtract", a=20, b=1)], "tool_use"),
+    ("All done.", [["text", "It is 19."]], "end_turn"),
+    ("Easy", [["text", "It stays 19."]], "end_turn"),
+]
+RUN = [[content, stop_reason] for _, content, stop_reason in ROUNDS]
+THOUGHT_RUN = [[[["thinking", text, True], *content], stop_reason] for text, content, stop_reason in ROUNDS]
+# What was counted before is what was used: the difference is nothing.
+LOOP, THOUGHT_LOOP = ([[*told, 0] for told in run] for run in (RUN, THOUGHT_RUN))
+
+ADA = {"name": "Ada", "age": 36}
+JSON_OF_ADA = ["text", '{"name": "Ada", "age": 36}']
+
+EXPECTED |= {
+    "call": call(LOOK, LOOKING, LOOKED, (12, 0)),
+    "call_after_a_thought": call(
+        LOOK,
+        [["thinking", "Where?", True], *LOOKING],
+        [["thinking", "Where"], ["thinking", "?"], ["signature", True], *LOOKED],
+        (15, 3),
+        thinking=True,
+    ),
+    "two_calls": call(
+        "look twice",
+        [use("get_weather", city="Rome"), use("get_weather", city="Nîmes")],
+        [["input_json", piece] for piece in ("", '{"city": "Rome"}', "", '{"city": "N', 'îmes"}')],
+        (14, 0),
+    ),
+    "empty_call": TIME,
+    "forced_call": TIME,
+    "no_call": call(
+        "Hi",
+        [["text", "Hello, world."]],
+        [["text", word] for word in HELLO],
+        (4, 0),
+        stop_reason="end_turn",
+    ),
+    "cut_call": call(
+        LOOK, [["text", "Let me look."], use("get_weather")], LOOKED[:-2], (8, 0), stop_reason="max_tokens"
+    ),
+    "digits": [[*BIG_INTEGERS], [*BIG_INTEGERS]],
+    "failed_in_the_call": {
+        "events": [["text", "Hm"], *[["input_json", piece] for piece in ("", '{"a": 1, ', '"b": ')]],
+        "type": "api_error",
+        "content": [["text", "Hm"], use("add", a=1)],
+    },
+    "broken_call": {
+        "events": [["text", "Hm"], ["input_json", ""], ["input_json", '{"a": 1}']],
+        "type": "api_error",
+        "content": [["text", "Hm"], use("add", a=1)],
+    },
+    "loop": LOOP,
+    "streamed_loop": LOOP,
+    "thinking_loop": THOUGHT_LOOP,
+    "streamed_thinking_loop": THOUGHT_LOOP,
+    "runner": RUN[:-1],
+    "streamed_runner": RUN[:-1],
+    "thinking_runner": THOUGHT_RUN[:-1],
+    "parsed": [[[JSON_OF_ADA], ADA, "end_turn"]] * 2,
+    "parsed_after_a_thought": [[[["thinking", "Ada?", True], JSON_OF_ADA], ADA, "end_turn"]] * 2,
+    "formatted": [[JSON_OF_ADA], "end_turn"],
+    "formatted_as_of_old": [[JSON_OF_ADA], "end_turn"],
+}
+
 FAILURES = {
+    "unanswered_call": (400, "invalid_request_error"),
+    "answer_to_another_call": (400, "invalid_request_error"),
+    "server_tool": (400, "invalid_request_error"),
+    "forced_beside_thinking": (400, "invalid_request_error"),
+    "wrong_schema": (400, "invalid_request_error"),
     "small_budget": (400, "invalid_request_error"),
     "changed_thought": (400, "invalid_request_error"),
     "changed_signature": (400, "invalid_request_error"),
@@ -193,6 +317,11 @@ FAILURES = {
 
 # Each SDK's own name for a failure; the old TypeScript one has none for 413 and 529.
 NAMED = {
+    "unanswered_call": "BadRequestError",
+    "answer_to_another_call": "BadRequestError",
+    "server_tool": "BadRequestError",
+    "forced_beside_thinking": "BadRequestError",
+    "wrong_schema": "BadRequestError",
     "small_budget": "BadRequestError",
     "changed_thought": "BadRequestError",
     "changed_signature": "BadRequestError",
@@ -223,9 +352,10 @@ OWN_SAMPLING = {
 def reports(scenes: Scenes) -> Iterator[dict[str, Outcomes]]:
     """What each SDK reports; they all run at once."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith("ANTHROPIC_")}
+    told = {**asdict(scenes), "redact": REDACT, "weather": WEATHER, "sums": SUMS}
     started = {
         sdk: subprocess.Popen(
-            [*command, json.dumps({**asdict(scenes), "redact": REDACT})],
+            [*command, json.dumps(told)],
             cwd=HERE / "typescript",
             env=clean,
             stdout=subprocess.PIPE,
@@ -298,6 +428,7 @@ def can(supported: bool, efforts: bool, *types: str) -> dict[str, object]:
     known = {"supported": efforts}
     return {
         "effort": {"supported": efforts, **{effort: known for effort in EFFORTS}},
+        "structured_outputs": {"supported": True},
         "thinking": {
             "supported": supported,
             "types": {kind: {"supported": kind in types} for kind in TYPES},
@@ -306,7 +437,7 @@ def can(supported: bool, efforts: bool, *types: str) -> dict[str, object]:
 
 
 @pytest.mark.parametrize("sdk", COMMANDS)
-def test_every_sdk_reads_how_a_model_thinks(reports: dict[str, Outcomes], sdk: str) -> None:
+def test_every_sdk_reads_what_a_model_can_do(reports: dict[str, Outcomes], sdk: str) -> None:
     own, hybrid, straight = (
         can(True, True, *TYPES),
         can(True, False, "enabled", "disabled"),

@@ -8,12 +8,12 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from tests.contract.scenes import MODEL, OWN_MODEL, REDACT, Scenes
+from tests.contract.scenes import MODEL, OWN_MODEL, REDACT, SUMS, WEATHER, Scenes
 
 FOLDER = Path(__file__).parent / "golden"
 UPDATE = os.environ.get("UPDATE_GOLDEN") == "1"
 
-IDS = re.compile(rb"(msg|req)_[0-9a-f]{32}")
+IDS = re.compile(rb"(?:(msg|req)_[0-9a-f]{32}|(toolu)_[0-9a-f]{24})")
 SEALS = re.compile(rb'"(signature|data)":"[A-Za-z0-9+/]{64,}={0,2}"')
 JSON = "application/json"
 SSE = "text/event-stream; charset=utf-8"
@@ -35,6 +35,36 @@ def sent_back(block: dict[str, object]) -> dict[str, object]:
     roles = [("user", "Hi"), ("assistant", [block]), ("user", "Bye")]
     return body(messages=[{"role": role, "content": content} for role, content in roles])
 
+
+def look(**fields: object) -> dict[str, object]:
+    return body("look at the weather", **{"tools": [WEATHER], **fields})
+
+
+GET_TIME = {"name": "get_time", "input_schema": {"type": "object"}}
+PERSON = {
+    "type": "json_schema",
+    "schema": {
+        "type": "object",
+        "properties": {"name": {"type": "string"}, "age": {"type": "integer"}},
+        "required": ["name", "age"],
+        "additionalProperties": False,
+    },
+}
+# Another installation's ids and a number that no float holds.
+ANSWERED = [
+    {"role": "user", "content": "begin the sums"},
+    {
+        "role": "assistant",
+        "content": [{"type": "tool_use", "id": "toolu_01A", "name": "add", "input": {"a": 2, "b": 2**64}}],
+    },
+    {
+        "role": "user",
+        "content": [
+            {"type": "tool_result", "tool_use_id": "toolu_01A", "content": "the sum is 5", "is_error": False},
+            {"type": "text", "text": "Well?"},
+        ],
+    },
+]
 
 MESSAGES = "/v1/messages"
 COUNT = {name: value for name, value in body().items() if name != "max_tokens"}
@@ -97,11 +127,43 @@ CASES: dict[str, tuple[str, str, dict[str, object] | None, int]] = {
         sent_back({"type": "redacted_thinking", "data": "bm90IG91cnM="}),
         200,
     ),
+    "tool_call.json": ("url", MESSAGES, look(), 200),
+    "tool_call.sse": ("url", MESSAGES, look(stream=True), 200),
+    "tool_calls.json": ("url", MESSAGES, body("look twice", tools=[WEATHER]), 200),
+    "tool_calls.sse": ("url", MESSAGES, body("look twice", tools=[WEATHER], stream=True), 200),
+    "tool_call_after_a_thought.sse": ("url", MESSAGES, look(max_tokens=2048, thinking=THINKING, stream=True), 200),
+    "tool_call_empty.sse": ("url", MESSAGES, body("call without a word", tools=[GET_TIME], stream=True), 200),
+    "tool_call_large_numbers.json": ("url", MESSAGES, body("large numbers", tools=SUMS), 200),
+    "tool_call_large_numbers.sse": ("url", MESSAGES, body("large numbers", tools=SUMS, stream=True), 200),
+    "tool_call_cut.json": ("url", MESSAGES, look(max_tokens=8), 200),
+    "tool_call_cut.sse": ("url", MESSAGES, look(max_tokens=8, stream=True), 200),
+    "tool_call_fails.sse": ("url", MESSAGES, body("fail in the call", tools=SUMS, stream=True), 200),
+    "tool_call_breaks.json": ("url", MESSAGES, body("break the call", tools=SUMS), 500),
+    "tool_call_breaks.sse": ("url", MESSAGES, body("break the call", tools=SUMS, stream=True), 200),
+    "tool_results.sse": ("url", MESSAGES, body(messages=ANSWERED, tools=SUMS, stream=True), 200),
+    "tool_results_missing.json": ("url", MESSAGES, body(messages=ANSWERED[:2], tools=SUMS), 400),
+    "tool_results_unexpected.json": ("url", MESSAGES, body(messages=[ANSWERED[0], ANSWERED[2]], tools=SUMS), 400),
+    "tool_choice_without_tools.json": ("url", MESSAGES, body(tool_choice={"type": "any"}), 400),
+    "server_tool.json": (
+        "url",
+        MESSAGES,
+        body(tools=[{"type": "web_search_20250305", "name": "web_search"}]),
+        400,
+    ),
+    "format.json": ("url", MESSAGES, body("who is she", output_config={"format": PERSON}), 200),
+    "format.sse": ("url", MESSAGES, body("who is she", output_config={"format": PERSON}, stream=True), 200),
+    "format_refused.json": (
+        "url",
+        MESSAGES,
+        body(output_config={"format": {"type": "json_schema", "schema": {"type": "string", "maxLength": 3}}}),
+        400,
+    ),
+    "thread.json": ("url", MESSAGES, body(thread={"type": "create"}), 400),
     "overloaded.json": ("busy_url", MESSAGES, body(), 529),
     "missing_key.json": ("keys_url", MESSAGES, body(), 401),
     "unknown_model.json": ("url", MESSAGES, body(model="claude-3-7-sonet-latest"), 404),
     "unknown_field.json": ("url", MESSAGES, body(max_token=1), 400),
-    "unsupported_field.json": ("url", MESSAGES, body(tools=[{"name": "look"}]), 400),
+    "unsupported_field.json": ("url", MESSAGES, body(container="container_1"), 400),
     "count.json": ("url", "/v1/messages/count_tokens", COUNT, 200),
     "models.json": ("url", "/v1/models?limit=1000", None, 200),
     "models_page.json": ("url", "/v1/models?limit=2&after_id=claude-sonnet-4-0", None, 200),
@@ -121,7 +183,7 @@ def transcripts(scenes: Scenes) -> Transcripts:
         server, path, content, _ = case
         url = getattr(scenes, server) + path
         answer = httpx2.get(url) if content is None else httpx2.post(url, json=content, timeout=60)
-        masked = SEALS.sub(rb'"\1":"masked"', IDS.sub(rb"\1_masked", answer.content))
+        masked = SEALS.sub(rb'"\1":"masked"', IDS.sub(rb"\1\2_masked", answer.content))
         return answer.status_code, answer.headers["content-type"], masked
 
     with ThreadPoolExecutor(len(CASES)) as pool:

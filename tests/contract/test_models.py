@@ -136,6 +136,15 @@ def test_what_a_card_says_of_thinking_is_what_it_takes(client: httpx2.Client) ->
     assert told == taken
 
 
+def test_every_card_can_keep_to_a_schema_and_nothing_else_of_what_is_not_built(client: httpx2.Client) -> None:
+    built = ("effort", "thinking")
+    for model in listed(client, limit=1000)["data"]:
+        can = {name: value["supported"] for name, value in model["capabilities"].items() if name not in built}
+
+        assert ["structured_outputs"] == [name for name, value in can.items() if value], model["id"]
+        assert 7 == [*can.values()].count(False)
+
+
 def test_only_the_weights_themselves_are_no_stand_in(client: httpx2.Client) -> None:
     models = listed(client, limit=1000)["data"]
     named = [model["id"] for model in models if "(stand-in: Scripted engine)" not in model["display_name"]]

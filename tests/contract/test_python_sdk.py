@@ -128,7 +128,9 @@ def test_a_model_is_found_by_each_of_its_names(sdk: anthropic.Anthropic) -> None
 
         assert (SNAPSHOT, "active", "sonnet") == (model.id, model.lifecycle, model.line)
         assert "Claude Sonnet 3.7 (stand-in: Scripted engine)" == model.display_name
-        assert ["thinking"] == [name for name, capability in model.capabilities if capability.supported]
+        assert ["structured_outputs", "thinking"] == [
+            name for name, capability in model.capabilities if capability.supported
+        ]
         assert model._request_id.startswith("req_")
 
 
@@ -175,8 +177,8 @@ FAILURES: dict[str, tuple[type[anthropic.APIStatusError], int, str, str | None, 
         anthropic.BadRequestError,
         400,
         "invalid_request_error",
-        "tools",
-        lambda scenes, strict: create(scenes.url, strict, tools=[{"name": "look", "input_schema": {"type": "object"}}]),
+        "tools.0.input_schema.type",
+        lambda scenes, strict: create(scenes.url, strict, tools=[{"name": "look", "input_schema": {"type": "array"}}]),
     ),
     "wrong key": (
         anthropic.AuthenticationError,

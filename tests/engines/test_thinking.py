@@ -20,15 +20,17 @@ from sestet.services.ports import Engine
 from sestet.services.thinking import Thinker, think
 from sestet.turn.assemble import Assembler
 from sestet.turn.fold import fold
-from sestet.turn.render import render
+from sestet.turn.history import Turn
+from sestet.turn.render import Style, render
 from sestet.turn.seals import Owner, Seals, Verdict
 from sestet.turn.template import ChatTemplate
 from sestet.turn.thinking import ThinkingStyle
-from sestet.turn.validate import Turn, ValidPrompt
+from sestet.turn.validate import ValidPrompt
 from tests.engines.subjects import WINDOW, Subject
 from tests.properties.test_streams import check_grammar
 from tests.properties.test_thinking_budget import read_stream
 from tests.running import RunningServer, start_server
+from tests.unit.thoughts import TOOLS
 
 pytestmark = [pytest.mark.engine, pytest.mark.slow]
 
@@ -188,7 +190,7 @@ async def thinker_of(engine: Engine) -> tuple[Thinker, ChatTemplate]:
 
 async def prompt_of(engine: Engine, thinker: Thinker, template: ChatTemplate, content: str) -> tuple[int, ...]:
     asked = ValidPrompt(None, (Turn("user", content),), prefill=False, thinking=True)
-    return await engine.encode(render(asked, template, thinker.style))
+    return await engine.encode(render(asked, template, Style(thinker.style, TOOLS)))
 
 
 async def reply(
@@ -226,7 +228,7 @@ def test_small_budgets_are_kept_to_the_token(llamacpp_subject: Subject) -> None:
         told = await reply(engine, random.choice(QUESTIONS), budget, max_tokens, stops, sampling)
         check_grammar(told)
         message = fold(told)
-        thoughts = [(SEALS.open(OWNER, block.seal, block.text).verdict) for block in message.content if block.seal]
+        thoughts = [(SEALS.open(OWNER, block.data, block.text).verdict) for block in message.content if block.data]
         answers = [block.text for block in message.content if block.kind == "text"]
 
         assert message.usage.thinking_tokens <= budget

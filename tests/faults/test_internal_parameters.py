@@ -114,7 +114,7 @@ def test_no_parameter_in_the_query_or_in_a_header_changes_what_the_engine_is_sen
     assert 1 == len(sent)
 
 
-def test_what_an_engine_is_sent_holds_numbers_an_id_of_ours_and_the_profiles_texts_alone() -> None:
+def test_what_an_engine_is_sent_holds_numbers_an_id_of_ours_the_profiles_texts_and_a_checked_grammar_alone() -> None:
     assert [
         ("request_id", str),
         ("prompt", tuple[int, ...]),
@@ -123,6 +123,8 @@ def test_what_an_engine_is_sent_holds_numbers_an_id_of_ours_and_the_profiles_tex
         ("forbidden", tuple[int, ...]),
         ("shown", tuple[str, ...]),
         ("keep_tokens", bool),
+        ("grammar", str | None),
+        ("stop", tuple[str, ...]),
     ] == [(field.name, field.type) for field in fields(Generation)]
     assert [("temperature", float), ("top_p", float), ("top_k", int)] == [
         (field.name, field.type) for field in fields(Sampling)
@@ -160,8 +162,11 @@ def test_the_child_of_llamacpp_is_sent_known_fields_and_numbers_alone(tmp_path: 
                 "return_tokens",
                 "preserved_tokens",
                 "logit_bias",
+                "stop",
             ] == list(job)
-            assert (False, [], []) == (job["return_tokens"], job["preserved_tokens"], job["logit_bias"])
+            assert (False, [], [], []) == tuple(
+                job[name] for name in ("return_tokens", "preserved_tokens", "logit_bias", "stop")
+            )
             assert all(isinstance(token, int) for token in job["prompt"])
             assert (3, 0.5, ["top_k", "top_p", "temperature"]) == (
                 job["n_predict"],

@@ -27,12 +27,14 @@ from sestet.contract.thinking import ThinkingTags, ThinkingType
 from sestet.contract.versions import OLDEST
 from sestet.engines.scripted import CHAT_TEMPLATE, Script, ScriptedEngine, ScriptedReply, read_script
 from sestet.services.admission import Admission
+from sestet.services.grammars import Grammars
 from sestet.services.messages import Call, Messages, Thoughts
 from sestet.services.ports import Engine
 from sestet.services.served import INTERLEAVED_BETA, Served
 from sestet.services.thinking import Thinker, think
 from sestet.turn.assemble import Assembler
 from sestet.turn.fold import fold
+from sestet.turn.render import Style
 from sestet.turn.seals import Opened, Owner, Seals, Verdict
 from sestet.turn.template import ChatTemplate
 from sestet.turn.thinking import ThinkingStyle
@@ -247,12 +249,12 @@ class NoBooks:
 
 
 def messages(engine: Engine, *, redact: bool = False) -> Messages:
-    served = Served(ID, engine, TEMPLATE, PROFILE, THINKER, Admission(1, 1))
-    return Messages(CATALOG, {ID: served}, NoBooks(), Thoughts(SEALS, ThoughtPolicy(), redact))
+    served = Served(ID, engine, TEMPLATE, PROFILE, THINKER, Style(THINKER.style, PROFILE.tools), Admission(1, 1))
+    return Messages(CATALOG, {ID: served}, NoBooks(), Thoughts(SEALS, ThoughtPolicy(), redact), Grammars(str))
 
 
 async def events(service: Messages, request: dict[str, Any], *betas: str) -> list[Event]:
-    call = Call("req_1", "msg_1", "key", "default", OLDEST, frozenset(betas))
+    call = Call("req_1", "msg_1", "key", "default", OLDEST, frozenset(betas), "toolu_1".__str__)
     reply = await service.reply(MessagesRequest.model_validate(request), call)
     return [event async for event in reply.events]
 
@@ -269,14 +271,14 @@ def check_thoughts(stream: Sequence[Event], shown: str) -> list[Block]:
             assert [] == seals
             blocks.append(("text", block.text))
             continue
-        opened = SEALS.open(OWNER, block.seal, block.text if block.kind == "thinking" else None)
+        opened = SEALS.open(OWNER, block.data, block.text if block.kind == "thinking" else None)
 
         assert (Verdict.GENUINE, start.index) == (opened.verdict, opened.index)
         assert {"redacted": "redacted_thinking"}.get(shown, "thinking") == block.kind
         assert {"redacted": 0}.get(shown, 1) == len(seals)
         assert (shown == "summarized") == bool(deltas)
         assert ("" if shown != "summarized" else opened.text) == block.text
-        assert not is_genuine(block.seal, opened.text + " ", shown)
+        assert not is_genuine(block.data, opened.text + " ", shown)
         blocks.append(("thinking", opened.text))
     return blocks
 

@@ -7,6 +7,7 @@ from datetime import date
 from typing import Any, get_args
 
 import orjson
+from llguidance import LLMatcher
 
 from sestet.catalog.card import Card, family_cards, profile_for, profiles
 from sestet.catalog.catalog import Catalog, Route
@@ -16,11 +17,13 @@ from sestet.contract.thinking import ThinkingType
 from sestet.engines.scripted import Script, ScriptedEngine, ScriptedReply
 from sestet.server.compose import Application, build
 from sestet.services.admission import Admission
+from sestet.services.grammars import Grammars
 from sestet.services.messages import Messages, Thoughts
 from sestet.services.models import Models
 from sestet.services.ports import Settlement
 from sestet.services.served import Served
 from sestet.services.thinking import Thinker
+from sestet.turn.render import Style
 from sestet.turn.template import ChatTemplate
 from sestet.turn.thinking import ThinkingStyle
 from sestet.turn.thoughts import ThoughtPolicy
@@ -62,9 +65,16 @@ def house(
     profile = profile_for(weights.chat_template, profiles())
     template = ChatTemplate(weights)
     thinker = Thinker(ThinkingStyle.found(profile.thinking, template), tuple(map(ord, profile.thinking.closing)), ())
-    served = Served(OWN_ID, engine, template, profile, thinker, Admission(engine.slots, 4))
+    style = Style(thinker.style, profile.tools)
+    served = Served(OWN_ID, engine, template, profile, thinker, style, Admission(engine.slots, 4))
     ledger = Ledger()
-    messages = Messages(catalog, {OWN_ID: served}, ledger, Thoughts(SEALS, ThoughtPolicy(), redact))
+    messages = Messages(
+        catalog,
+        {OWN_ID: served},
+        ledger,
+        Thoughts(SEALS, ThoughtPolicy(), redact),
+        Grammars(LLMatcher.validate_grammar),
+    )
     return House(messages, Models(catalog, {OWN_ID: served}), engine, served, ledger)
 
 

@@ -167,6 +167,7 @@ def test_every_setting_of_a_section_can_be_given_by_the_environment(file: Path) 
         "SESTET_THINKING_REDACT",
         "SESTET_THINKING_CHANGED",
         "SESTET_THINKING_FOREIGN",
+        "SESTET_TOOLS_SCHEMAS",
         "SESTET_LOG_LEVEL",
         "SESTET_LOG_FORMAT",
     ] == names

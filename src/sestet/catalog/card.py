@@ -11,6 +11,7 @@ from sestet.contract.deltas import Sampling
 from sestet.contract.models import Lifecycle
 from sestet.contract.requests import Effort
 from sestet.contract.thinking import Display, ThinkingTags, ThinkingType
+from sestet.contract.tools import ToolSyntax
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +79,7 @@ class Profile:
     template_marks: tuple[str, ...]
     sampling: Sampling
     thinking: ThinkingTags
+    tools: ToolSyntax
 
 
 # Facts of the documents that describe the hosted model and have no use here yet.
@@ -107,16 +109,18 @@ def _card(row: Mapping[str, Any]) -> Card:
 def profiles() -> tuple[Profile, ...]:
     """The rows of profiles.toml in their order."""
     rows = tomllib.loads(resources.files("sestet.catalog").joinpath("profiles.toml").read_text("utf-8"))
-    return tuple(_profile(row) for row in rows["profile"])
+    return tuple(_profile(row, rows["tools"]) for row in rows["profile"])
 
 
-def _profile(row: Mapping[str, Any]) -> Profile:
+def _profile(row: Mapping[str, Any], syntaxes: Mapping[str, Any]) -> Profile:
     tags = dict(row["thinking"])
     for name in ("shown", "forbidden"):
         tags[name] = tuple(tags.get(name, ()))
+    calls = dict(syntaxes[row.get("tools", "generic")])
+    syntax = ToolSyntax(**{**calls, "shown": tuple(calls.get("shown", ()))})
     if "sampling" in tags:
         tags["sampling"] = Sampling(**tags["sampling"])
-    return Profile(row["name"], tuple(row["template_marks"]), Sampling(**row["sampling"]), ThinkingTags(**tags))
+    return Profile(row["name"], tuple(row["template_marks"]), Sampling(**row["sampling"]), ThinkingTags(**tags), syntax)
 
 
 def profile_for(chat_template: str, rows: Sequence[Profile]) -> Profile:

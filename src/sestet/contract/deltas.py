@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-FinishReason = Literal["end", "length"]
+FinishReason = Literal["end", "length", "stop"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +20,8 @@ class Generation:
     """One job for an engine. `max_tokens` is at least 0 and already fits the window together with the prompt.
 
     `forbidden` tokens are never drawn; `shown` are control tokens whose spelling is wanted in the text all the same.
-    With `keep_tokens` each `Text` says which tokens it is made of.
+    With `keep_tokens` each `Text` says which tokens it is made of. `grammar`, in llguidance's Lark dialect, bounds what
+    is said; `stop` texts end it, and are not said.
     """
 
     request_id: str
@@ -30,6 +31,8 @@ class Generation:
     forbidden: tuple[int, ...] = ()
     shown: tuple[str, ...] = ()
     keep_tokens: bool = False
+    grammar: str | None = None
+    stop: tuple[str, ...] = ()
 
 
 class Text(NamedTuple):
@@ -51,15 +54,30 @@ class Thinking(NamedTuple):
     output_tokens: int
 
 
+class ToolCall(NamedTuple):
+    """The model calls this tool; its input follows."""
+
+    name: str
+    output_tokens: int
+
+
+class ToolInput(NamedTuple):
+    """More of the JSON object that is the input of the call."""
+
+    text: str
+    output_tokens: int
+
+
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """The engine's last word: `end` is the model's own end of turn, `length` is `max_tokens` reached."""
+    """The engine's last word: `end` is the model's own end of turn, `length` is `max_tokens` reached, `stop` one of the
+    job's `stop` texts."""
 
     reason: FinishReason
     output_tokens: int
 
 
-Delta = Text | Thinking | Finished
+Delta = Text | Thinking | ToolCall | ToolInput | Finished
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,8 @@ from typing import Final, Literal
 
 from sestet.contract.errors import ApiError
 
-StopReason = Literal["end_turn", "max_tokens", "stop_sequence", "model_context_window_exceeded"]
-BlockKind = Literal["text", "thinking", "redacted_thinking"]
+StopReason = Literal["end_turn", "max_tokens", "stop_sequence", "tool_use", "model_context_window_exceeded"]
+BlockKind = Literal["text", "thinking", "redacted_thinking", "tool_use"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,16 +41,21 @@ class MessageStart:
 
 @dataclass(frozen=True, slots=True)
 class BlockStart:
-    """`data` is the whole of a redacted thought, encrypted; other kinds begin empty."""
+    """`data` is the whole of a redacted thought, encrypted, or the id of a call, and `name` the tool that it calls.
+    Other kinds begin empty."""
 
     index: int
     kind: BlockKind
     data: str = ""
+    name: str = ""
 
 
 @dataclass(slots=True)
 class BlockDelta:
-    """Not frozen: that would triple the time to make one, and one is made for every token."""
+    """Not frozen: that would triple the time to make one, and one is made for every token.
+
+    Of a call the texts together are its input, a JSON object; the first one is empty.
+    """
 
     index: int
     kind: BlockKind

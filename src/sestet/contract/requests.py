@@ -20,6 +20,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 MESSAGES_MAX = 100_000
+TOOLS_MAX = 10_000
 THINKING_BUDGET_MIN = 1_024
 STOP_SEQUENCES_MAX = 1_000
 STOP_SEQUENCE_CHARACTERS_MAX = 1_000
@@ -27,9 +28,6 @@ MAX_TOKENS_MAX = 2**31 - 1
 
 # Field -> the values that ask for nothing, which are honoured by doing nothing. Anything else is refused.
 UNSUPPORTED: Final[Mapping[str, tuple[object, ...]]] = {
-    "tools": ([],),
-    "tool_choice": ({"type": "none"},),
-    "output_format": (),
     "container": (),
     "inference_geo": ("not_available",),
     "speed": ("standard",),
@@ -48,8 +46,6 @@ UNSUPPORTED_BLOCKS: Final = frozenset(
         "image",
         "document",
         "search_result",
-        "tool_use",
-        "tool_result",
         "server_tool_use",
         "web_search_tool_result",
         "web_fetch_tool_result",
@@ -89,6 +85,12 @@ def _refuse(value: object) -> object:
     return value
 
 
+def _refuse_true(value: object) -> object:
+    if value:
+        raise PydanticCustomError("unsupported", "this is not supported by this server yet")
+    return value
+
+
 # A field inside another that the contract has and this server does not yet.
 Unsupported = Annotated[Any, BeforeValidator(_refuse)]
 
@@ -123,7 +125,69 @@ class RedactedThinkingBlock(Shape):
     data: str
 
 
-_BLOCK_TYPES: Final = {"text": TextBlock, "thinking": ThinkingBlock, "redacted_thinking": RedactedThinkingBlock}
+def _text_or_blocks(value: object) -> str | None:
+    """The union's branch; its tag is in angle brackets so that a path can be cleared of it."""
+    if isinstance(value, str):
+        return "<text>"
+    return "<blocks>" if isinstance(value, list) else None
+
+
+_TEXT_OR_BLOCKS = Discriminator(
+    _text_or_blocks,
+    custom_error_type="content_type",
+    custom_error_message="Input should be a string or a list of content blocks",
+)
+Identifier = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_-]+$", max_length=256)]
+ToolName = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_-]{1,128}$")]
+
+
+class DirectCaller(Shape):
+    type: Literal["direct"]
+
+
+class ToolUseBlock(Shape):
+    """A call that the model made in an earlier reply."""
+
+    type: Literal["tool_use"]
+    id: Identifier
+    name: Annotated[str, Field(min_length=1, max_length=200)]
+    input: dict[str, Any]
+    cache_control: CacheControl | None = None
+    caller: DirectCaller | None = None
+    toolset_name: Unsupported = None
+
+
+def _text_of_a_result(value: object) -> object:
+    """Results of tools may hold images and documents in the contract; here, text so far."""
+    kind = value.get("type") if isinstance(value, Mapping) else None
+    if kind in ("image", "document", "search_result", "tool_reference", "browser_state"):
+        raise PydanticCustomError(
+            "block_type", "`{kind}` blocks in tool results are not supported by this server yet", {"kind": kind}
+        )
+    return value
+
+
+class ToolResultBlock(Shape):
+    """What a tool answered. No content is an empty answer."""
+
+    type: Literal["tool_result"]
+    tool_use_id: Identifier
+    content: (
+        Annotated[
+            Annotated[str, Tag("<text>")]
+            | Annotated[
+                list[Annotated[TextBlock, BeforeValidator(_text_of_a_result)]], Field(fail_fast=True), Tag("<blocks>")
+            ],
+            _TEXT_OR_BLOCKS,
+        ]
+        | None
+    ) = None
+    is_error: bool | None = None
+    cache_control: CacheControl | None = None
+    toolset_name: Unsupported = None
+
+
+_BLOCK_TYPES: Final = ("text", "thinking", "redacted_thinking", "tool_use", "tool_result")
 
 
 def _known_block(value: object) -> object:
@@ -148,34 +212,24 @@ def _block_tag(value: object) -> str:
     return f"<{kind}>" if isinstance(kind, str) else "<text>"
 
 
-InputBlock = TextBlock | ThinkingBlock | RedactedThinkingBlock
+InputBlock = TextBlock | ThinkingBlock | RedactedThinkingBlock | ToolUseBlock | ToolResultBlock
 ContentBlock = Annotated[
     Annotated[TextBlock, Tag("<text>")]
     | Annotated[ThinkingBlock, Tag("<thinking>")]
-    | Annotated[RedactedThinkingBlock, Tag("<redacted_thinking>")],
+    | Annotated[RedactedThinkingBlock, Tag("<redacted_thinking>")]
+    | Annotated[ToolUseBlock, Tag("<tool_use>")]
+    | Annotated[ToolResultBlock, Tag("<tool_result>")],
     Discriminator(_block_tag),
     BeforeValidator(_known_block),
 ]
 
 
 def _only_text(value: object) -> object:
-    if _block_tag(value) in ("<thinking>", "<redacted_thinking>"):
+    if _block_tag(value)[1:-1] in _BLOCK_TYPES[1:]:
         raise PydanticCustomError("block_type", "Input should be 'text'")
     return _known_block(value)
 
 
-def _text_or_blocks(value: object) -> str | None:
-    """The union's branch; its tag is in angle brackets so that a path can be cleared of it."""
-    if isinstance(value, str):
-        return "<text>"
-    return "<blocks>" if isinstance(value, list) else None
-
-
-_TEXT_OR_BLOCKS = Discriminator(
-    _text_or_blocks,
-    custom_error_type="content_type",
-    custom_error_message="Input should be a string or a list of content blocks",
-)
 Content = Annotated[
     Annotated[str, Tag("<text>")] | Annotated[list[ContentBlock], Field(fail_fast=True), Tag("<blocks>")],
     _TEXT_OR_BLOCKS,
@@ -219,12 +273,110 @@ Thinking = Annotated[
 Effort = Literal["low", "medium", "high", "xhigh", "max"]
 
 
+class JsonSchemaFormat(Shape):
+    """Text that is exactly one JSON value of the schema."""
+
+    type: Literal["json_schema"]
+    schema_: Annotated[dict[str, Any], Field(alias="schema")]
+
+
 class OutputConfig(Shape):
     """How much to write (WIRE.md section 2.3)."""
 
     effort: Effort | None = None
-    format: Unsupported = None
+    format: JsonSchemaFormat | None = None
     task_budget: Unsupported = None
+
+
+class CustomTool(Shape):
+    """A tool that the client runs. `input_schema` is JSON Schema of an object."""
+
+    type: Literal["custom"] | None = None
+    name: ToolName
+    description: str | None = None
+    input_schema: dict[str, Any]
+    input_examples: list[dict[str, Any]] | None = None
+    strict: bool | None = None
+    eager_input_streaming: bool | None = None
+    defer_loading: Annotated[bool | None, BeforeValidator(_refuse_true)] = None
+    allowed_callers: list[Literal["direct"]] | None = None
+    cache_control: CacheControl | None = None
+
+
+class ClientTool(Shape):
+    """A tool whose name and schema the contract defines (catalog/client_tools.toml); the client runs it."""
+
+    type: str
+    name: str
+    max_characters: Annotated[int, Field(ge=1)] | None = None
+    strict: bool | None = None
+    eager_input_streaming: bool | None = None
+    input_examples: list[dict[str, Any]] | None = None
+    defer_loading: Annotated[bool | None, BeforeValidator(_refuse_true)] = None
+    allowed_callers: list[Literal["direct"]] | None = None
+    cache_control: CacheControl | None = None
+
+
+CLIENT_TOOLS: Final[Mapping[str, str]] = {
+    "bash_20241022": "bash",
+    "bash_20250124": "bash",
+    "text_editor_20241022": "str_replace_editor",
+    "text_editor_20250124": "str_replace_editor",
+    "text_editor_20250429": "str_replace_based_edit_tool",
+    "text_editor_20250728": "str_replace_based_edit_tool",
+    "memory_20250818": "memory",
+}
+_SERVER_TOOLS: Final = ("web_search_", "web_fetch_", "code_execution_", "tool_search_tool_", "advisor_", "mcp_toolset")
+_OTHER_TOOLS: Final = ("computer_", "browser_toolset_")
+
+
+def _known_tool(value: object) -> object:
+    """Tells a tool that needs a service from one that does not exist."""
+    kind = value.get("type") if isinstance(value, Mapping) else None
+    if not isinstance(kind, str) or kind == "custom" or kind in CLIENT_TOOLS:
+        return value
+    if kind.startswith(_SERVER_TOOLS):
+        text = "`{kind}` is run by a service that this server does not have; give a tool of your own instead"
+    elif kind.startswith(_OTHER_TOOLS):
+        text = "`{kind}` is not supported by this server yet"
+    else:
+        text = "unknown tool type `{kind}`; this server takes `custom` and the tools of the contract that clients run"
+    raise PydanticCustomError("block_type", text, {"kind": kind[:64]})
+
+
+def _tool_tag(value: object) -> str:
+    kind = value.get("type") if isinstance(value, Mapping) else None
+    return "<custom>" if kind in (None, "custom") else "<client>"
+
+
+Tool = Annotated[
+    Annotated[CustomTool, Tag("<custom>")] | Annotated[ClientTool, Tag("<client>")],
+    Discriminator(_tool_tag),
+    BeforeValidator(_known_tool),
+]
+
+
+class ToolChoiceAuto(Shape):
+    type: Literal["auto"]
+    disable_parallel_tool_use: bool = False
+
+
+class ToolChoiceAny(Shape):
+    type: Literal["any"]
+    disable_parallel_tool_use: bool = False
+
+
+class ToolChoiceTool(Shape):
+    type: Literal["tool"]
+    name: str
+    disable_parallel_tool_use: bool = False
+
+
+class ToolChoiceNone(Shape):
+    type: Literal["none"]
+
+
+ToolChoice = Annotated[ToolChoiceAuto | ToolChoiceAny | ToolChoiceTool | ToolChoiceNone, Field(discriminator="type")]
 
 
 class InputMessage(Shape):
@@ -247,7 +399,10 @@ class PromptRequest(Shape):
     messages: Annotated[list[InputMessage], Field(min_length=1, fail_fast=True, max_length=MESSAGES_MAX)]
     system: SystemContent | None = None
     thinking: Thinking | None = None
+    tools: Annotated[list[Tool], Field(max_length=TOOLS_MAX)] | None = None
+    tool_choice: ToolChoice | None = None
     output_config: OutputConfig | None = None
+    output_format: JsonSchemaFormat | None = None
     cache_control: CacheControl | None = None
 
     @model_validator(mode="before")

@@ -24,6 +24,7 @@ from sestet.contract.thinking import ThinkingType
 from sestet.contract.versions import OLDEST, VERSIONS, ApiVersion
 from sestet.dialects.json_body import parse
 from sestet.turn.fold import Block, Message
+from sestet.turn.tools import whole_object
 
 Headers = Mapping[bytes, list[bytes]]
 
@@ -63,13 +64,17 @@ def encode_event(event: Event, request_id: str) -> bytes:
                 b'event: content_block_delta\ndata: {"type":"content_block_delta","index":%d,'
                 b'"delta":{"type":"text_delta","text":%b}}\n\n' % (index, _json(text))
             )
-        case BlockDelta(index, _, text):
+        case BlockDelta(index, "thinking", text):
             return (
                 b'event: content_block_delta\ndata: {"type":"content_block_delta","index":%d,'
                 b'"delta":{"type":"thinking_delta","thinking":%b}}\n\n' % (index, _json(text))
             )
-        case BlockStart(index, kind, seal):
-            block = _block(Block(kind, "", seal))
+        case BlockDelta(index, _, text):
+            return _frame(
+                "content_block_delta", {"index": index, "delta": {"type": "input_json_delta", "partial_json": text}}
+            )
+        case BlockStart(index, kind, data, name):
+            block = _block(Block(kind, "", data, name))
             return _frame("content_block_start", {"index": index, "content_block": block})
         case BlockSignature(index, signature):
             return _frame(
@@ -106,14 +111,21 @@ def encode_message(message: Message) -> bytes:
     )
 
 
-def _block(block: Block) -> dict[str, str]:
+def _block(block: Block) -> dict[str, object]:
     match block.kind:
         case "text":
             return {"type": "text", "text": block.text}
         case "thinking":
-            return {"type": "thinking", "thinking": block.text, "signature": block.seal}
+            return {"type": "thinking", "thinking": block.text, "signature": block.data}
         case "redacted_thinking":
-            return {"type": "redacted_thinking", "data": block.seal}
+            return {"type": "redacted_thinking", "data": block.data}
+        case "tool_use":
+            return {
+                "type": "tool_use",
+                "id": block.data,
+                "name": block.name,
+                "input": orjson.Fragment(whole_object(block.text)),
+            }
         case _:
             assert_never(block.kind)
 
@@ -229,7 +241,7 @@ _CAPABILITIES: Final[Mapping[str, object]] = {
     "code_execution": _NO,
     "image_input": _NO,
     "pdf_input": _NO,
-    "structured_outputs": _NO,
+    "structured_outputs": {"supported": True},
     "context_management": {
         **_NO,
         "clear_tool_uses_20250919": _NO,

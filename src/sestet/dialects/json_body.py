@@ -108,7 +108,10 @@ def _refusal(error: ErrorDetails) -> ApiError:
         path.append(context["field"])
     if error["type"] == "block_type":
         path.append("type")
-    return invalid(_PLAINER.get(error["type"], error["msg"]), ".".join(path) or None)
+    refusal = invalid(_PLAINER.get(error["type"], error["msg"]), ".".join(path) or None)
+    if path == ["thread"]:
+        refusal.code = "thread_unsupported_request"  # the SDKs' tool runners go on without one
+    return refusal
 
 
 def _untagged(location: Sequence[int | str]) -> list[str]:

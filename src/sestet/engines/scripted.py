@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from sestet.contract.deltas import Delta, Finished, Generation, Text, Weights
 from sestet.contract.errors import ApiError
+from sestet.turn.stops import StopMatcher
 
 # Without a pace, others get to run after so many tokens, as they do between a real engine's batches.
 TOKENS_AT_ONCE = 8
@@ -158,6 +159,7 @@ class ScriptedEngine:
         if reply.delay_s:
             await asyncio.sleep(reply.delay_s)
         due = asyncio.get_running_loop().time()
+        stops = StopMatcher(job.stop)
         for token in _tokens(reply, record.prompt):
             if record.said == job.max_tokens:
                 break
@@ -167,7 +169,17 @@ class ScriptedEngine:
             elif record.said % TOKENS_AT_ONCE == 0:
                 await asyncio.sleep(0)
             record.said += 1
-            yield Text(token, record.said, tuple(map(ord, token)) if job.keep_tokens else ())
+            if job.stop:
+                released = stops.feed(token)
+                if released.text:
+                    yield Text(released.text, record.said)
+                if released.stop_sequence is not None:
+                    yield Finished("stop", record.said)
+                    return
+            else:
+                yield Text(token, record.said, tuple(map(ord, token)) if job.keep_tokens else ())
+        if held := stops.flush():
+            yield Text(held, record.said)
         if record.said == job.max_tokens:
             yield Finished("length", record.said)
             return

@@ -34,11 +34,14 @@ from sestet.server.lifecycle import Lifecycle
 from sestet.server.metrics import Metrics
 from sestet.server.routes import Endpoints
 from sestet.services.admission import Admission
+from sestet.services.grammar_worker import GrammarWorker
+from sestet.services.grammars import Grammars
 from sestet.services.messages import Messages, Thoughts
 from sestet.services.models import Models
 from sestet.services.ports import Engine
 from sestet.services.served import Served
 from sestet.services.thinking import Thinker
+from sestet.turn.render import Style
 from sestet.turn.seals import Seals
 from sestet.turn.template import ChatTemplate, TemplateRefused
 from sestet.turn.thinking import ThinkingStyle
@@ -72,8 +75,10 @@ class Application:
     heart: Heart
     metrics: Metrics
     engines: Sequence[Startable]
+    worker: GrammarWorker
 
     async def stop(self) -> None:
+        self.worker.close()
         for engine in self.engines:
             await engine.stop()
 
@@ -129,6 +134,7 @@ async def build(config: Config, on_load: Callable[[Plan], None] = lambda _plan: 
     """Loads every engine and wires the application. Raises `ConfigError` or an engine's load error."""
     plans = plan(config)
     thoughts = _thoughts(config)
+    worker = GrammarWorker()
     metrics = Metrics()
     lifecycle = Lifecycle()
     heart = Heart(config.server.stall_s)
@@ -138,18 +144,20 @@ async def build(config: Config, on_load: Callable[[Plan], None] = lambda _plan: 
         for one in plans:
             on_load(one)
             engine = await _engine(config, one, metrics, started)
-            served[one.id] = await _serve(one, engine, config.server.queue)
+            served[one.id] = await _serve(one, engine, config)
     except BaseException:
         for running in started:
             await running.stop()
         raise
     names = catalog(config, plans, {one.id: served[one.id].engine.weights.window for one in plans})
     metrics.watch(served)
-    endpoints = Endpoints(Messages(names, served, metrics, thoughts), Models(names, served), lifecycle, heart)
+    endpoints = Endpoints(
+        Messages(names, served, metrics, thoughts, Grammars(worker.compile)), Models(names, served), lifecycle, heart
+    )
     keyring = Keyring(key.get_secret_value() for key in config.access.keys)
     hosts = (*config.server.allowed_hosts, config.server.host)
     gate = Gate(routes(endpoints, lifecycle, metrics, served), keyring, hosts, metrics)
-    return Application(gate, names, served, lifecycle, heart, metrics, started)
+    return Application(gate, names, served, lifecycle, heart, metrics, started, worker)
 
 
 def _thoughts(config: Config) -> Thoughts:
@@ -165,7 +173,7 @@ def _thoughts(config: Config) -> Thoughts:
     return Thoughts(Seals(secrets), ThoughtPolicy(section.changed, section.foreign), section.redact == "always")
 
 
-async def _serve(one: Plan, engine: Engine, queue_max: int) -> Served:
+async def _serve(one: Plan, engine: Engine, config: Config) -> Served:
     try:
         template = ChatTemplate(engine.weights, lambda form: datetime.now(UTC).strftime(form))
         profile = profile_for(engine.weights.chat_template, profiles())
@@ -173,7 +181,11 @@ async def _serve(one: Plan, engine: Engine, queue_max: int) -> Served:
     except TemplateRefused as error:
         raise ConfigError(f"{one.path}: its chat template cannot be used: {error}") from error
     thinker = await Thinker.of(style, engine)
-    return Served(one.id, engine, template, profile, thinker, Admission(engine.slots, queue_max))
+    admission = Admission(engine.slots, config.server.queue)
+    extended = config.tools.schemas == "extended"
+    spelled = {text: await engine.encode((text,), begins=False) for text in profile.tools.shown}
+    control = {text: tokens[0] for text, tokens in spelled.items() if len(tokens) == 1}
+    return Served(one.id, engine, template, profile, thinker, Style(style, profile.tools), admission, extended, control)
 
 
 async def _engine(config: Config, one: Plan, metrics: Metrics, started: list[Startable]) -> Engine:

@@ -9,3 +9,7 @@ def request_id() -> str:
 
 def message_id() -> str:
     return f"msg_{secrets.token_hex(16)}"
+
+
+def tool_use_id() -> str:
+    return f"toolu_{secrets.token_hex(12)}"

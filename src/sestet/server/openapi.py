@@ -204,6 +204,16 @@ _SCHEMAS: dict[str, Any] = {
                         _block("text", "text"),
                         _block("thinking", "thinking", "signature"),
                         _block("redacted_thinking", "data"),
+                        {
+                            "type": "object",
+                            "required": ["type", "id", "name", "input"],
+                            "properties": {
+                                "type": {"const": "tool_use"},
+                                "id": {"type": "string"},
+                                "name": {"type": "string"},
+                                "input": {"type": "object"},
+                            },
+                        },
                     ]
                 },
             },

@@ -127,6 +127,7 @@ def _call(context: RequestContext) -> Call:
         workspace=context.caller.workspace,
         version=anthropic.decode_version(context.headers),
         betas=anthropic.decode_betas(context.headers),
+        new_call_id=ids.tool_use_id,
     )
 
 

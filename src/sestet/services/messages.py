@@ -13,15 +13,20 @@ from sestet.contract.deltas import Delta, Generation
 from sestet.contract.errors import ApiError, ErrorKind
 from sestet.contract.events import Event, StopReason, Usage
 from sestet.contract.requests import CountTokensRequest, MessagesRequest
+from sestet.contract.tools import ToolSyntax
 from sestet.contract.versions import ApiVersion
+from sestet.services.calls import with_calls, with_value
+from sestet.services.grammars import Grammars
 from sestet.services.ports import Books, Ending, Settlement
 from sestet.services.served import Served
 from sestet.services.thinking import think
+from sestet.turn import grammar
 from sestet.turn.assemble import Assembler, Shown
 from sestet.turn.render import fit, refuse_hopeless, render
 from sestet.turn.seals import Owner, Seals
 from sestet.turn.thinking import budget_within
 from sestet.turn.thoughts import ThoughtChecker, ThoughtPolicy
+from sestet.turn.tools import CallSplitter, ToolPlan
 from sestet.turn.validate import ValidPrompt, validate, validate_prompt
 
 _LARGE_PROMPT_CHARACTERS = 256 * 1024  # rendered in a thread, so that other replies go on meanwhile
@@ -37,6 +42,7 @@ class Call:
     workspace: str
     version: ApiVersion
     betas: Set[str]
+    new_call_id: Callable[[], str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,12 +74,18 @@ class Thoughts:
     redact: bool
 
 
+Generate = Callable[[], AsyncGenerator[Delta, None]]
+
+
 class Messages:
-    def __init__(self, catalog: Catalog, served: Mapping[str, Served], books: Books, thoughts: Thoughts) -> None:
+    def __init__(
+        self, catalog: Catalog, served: Mapping[str, Served], books: Books, thoughts: Thoughts, grammars: Grammars
+    ) -> None:
         self._catalog = catalog
         self._served = served
         self._books = books
         self._thoughts = thoughts
+        self._grammars = grammars
 
     async def reply(self, request: MessagesRequest, call: Call) -> Reply:
         """Refuses what can be refused (`ApiError`), then hands out the stream; nothing runs until it is read."""
@@ -85,23 +97,41 @@ class Messages:
         thinking = valid.thinking
         if thinking is not None:
             window -= len(served.thinker.closing)  # a thought may have to be closed for the model
+        reply_grammar = await self._grammar(valid.prompt, served)
         refuse_hopeless(valid.prompt, window, served.engine.weights.token_characters_max)
         prompt = await self._tokens(valid.prompt, served)
         room = fit(len(prompt), window, valid.max_tokens)
         length_reason: StopReason = "max_tokens" if room == valid.max_tokens else "model_context_window_exceeded"
-        job = Generation(call.request_id, prompt, room, valid.sampling, served.thinker.forbidden)
-        usage = Usage(len(prompt))
-        if thinking is None:
-            assembler = Assembler(usage, valid.stop_sequences, length_reason)
-            generate = partial(served.engine.generate, job)
-        else:
-            shown: Shown = "redacted" if self._redacts(valid.prompt) else thinking.display
-            seal = self._thoughts.seals.sign if shown == "summarized" else self._thoughts.seals.enclose
-            assembler = Assembler(
-                usage, valid.stop_sequences, length_reason, shown, partial(seal, owner, call.message_id)
-            )
+        job = Generation(
+            call.request_id,
+            prompt,
+            room,
+            valid.sampling,
+            served.thinker.forbidden,
+            shown=served.style.tools.shown if reply_grammar is not None else (),
+            grammar=reply_grammar,
+        )
+        shown: Shown = "summarized"
+        generate: Generate = partial(served.engine.generate, job)
+        if thinking is not None:
+            shown = "redacted" if self._redacts(valid.prompt) else thinking.display
             budget = budget_within(room, valid.max_tokens, thinking.budget)
             generate = partial(think, served.engine, served.thinker, job, budget)
+        if valid.prompt.callable_plan is not None:
+            generate = partial(
+                _generate_with_calls, generate, valid.prompt, valid.prompt.callable_plan, served.style.tools
+            )
+        if valid.prompt.schema is not None:
+            generate = partial(_generate_value, generate)
+        seal = self._thoughts.seals.sign if shown == "summarized" else self._thoughts.seals.enclose
+        assembler = Assembler(
+            Usage(len(prompt)),
+            valid.stop_sequences,
+            length_reason,
+            shown,
+            partial(seal, owner, call.message_id),
+            call.new_call_id,
+        )
         return Reply(route, len(prompt), checker.dropped, self._events(call, route, served, generate, assembler))
 
     async def count_tokens(self, request: CountTokensRequest, call: Call) -> int:
@@ -109,6 +139,7 @@ class Messages:
         route, served = self._find(request.model)
         checker = self._checker(Owner(route.card.id, call.workspace))
         prompt = validate_prompt(request, served.rules(route.card, call.betas), checker)
+        await self._grammar(prompt, served)
         return len(await self._tokens(prompt, served))
 
     async def _events(
@@ -116,7 +147,7 @@ class Messages:
         call: Call,
         route: Route,
         served: Served,
-        generate: Callable[[], AsyncGenerator[Delta, None]],
+        generate: Generate,
         assembler: Assembler,
     ) -> AsyncGenerator[Event, None]:
         started = time.monotonic()
@@ -167,11 +198,26 @@ class Messages:
             )
 
     async def _tokens(self, prompt: ValidPrompt, served: Served) -> tuple[int, ...]:
-        if sum(len(turn.text) for turn in prompt.turns) > _LARGE_PROMPT_CHARACTERS:
-            pieces = await asyncio.to_thread(render, prompt, served.template, served.thinker.style)
+        if sum(turn.characters for turn in prompt.turns) > _LARGE_PROMPT_CHARACTERS:
+            pieces = await asyncio.to_thread(render, prompt, served.template, served.style)
         else:
-            pieces = render(prompt, served.template, served.thinker.style)
+            pieces = render(prompt, served.template, served.style)
         return await served.engine.encode(pieces)
+
+    async def _grammar(self, prompt: ValidPrompt, served: Served) -> str | None:
+        """What the reply must keep to. Every schema is compiled by itself first, so that a refusal names its path."""
+        plan = prompt.callable_plan
+        if prompt.schema is not None:
+            await self._grammars.checked(grammar.of_schema(prompt.schema), prompt.schema_path)
+        if plan is None and prompt.schema is not None:
+            return grammar.of_schema(prompt.schema)
+        if plan is None:
+            return grammar.of_text(served.style.tools, served.control_tokens) if prompt.tools is not None else None
+        for tool in plan.callable_tools:
+            await self._grammars.checked(grammar.of_input(tool), f"{tool.path}.input_schema")
+        return await self._grammars.checked(
+            grammar.of_calls(plan, served.style.tools, prompt.schema, served.control_tokens), "tools"
+        )
 
     def _checker(self, owner: Owner) -> ThoughtChecker:
         return ThoughtChecker(self._thoughts.seals, owner, self._thoughts.policy)
@@ -182,3 +228,13 @@ class Messages:
     def _find(self, model: str) -> tuple[Route, Served]:
         route = self._catalog.resolve(model)
         return route, self._served[route.weights_id]
+
+
+def _generate_with_calls(
+    generate: Generate, prompt: ValidPrompt, plan: ToolPlan, syntax: ToolSyntax
+) -> AsyncGenerator[Delta, None]:
+    return with_calls(generate(), CallSplitter(syntax, plan, beside_value=prompt.schema is not None))
+
+
+def _generate_value(generate: Generate) -> AsyncGenerator[Delta, None]:
+    return with_value(generate())

@@ -1,13 +1,14 @@
 """Loaded weights as the services use them: an engine, its template, and the queue in front of it."""
 
-from collections.abc import Set
-from dataclasses import dataclass
+from collections.abc import Mapping, Set
+from dataclasses import dataclass, field
 from typing import Final
 
 from sestet.catalog.card import Card, Profile
 from sestet.services.admission import Admission
 from sestet.services.ports import Engine
 from sestet.services.thinking import Thinker
+from sestet.turn.render import Style
 from sestet.turn.template import ChatTemplate
 from sestet.turn.validate import ModelRules
 
@@ -16,14 +17,18 @@ INTERLEAVED_BETA: Final = "interleaved-thinking-2025-05-14"
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """`id` is the snapshot id of the weights themselves, whatever card a client asked for."""
+    """`id` is the snapshot id of the weights themselves, whatever card a client asked for. `control_tokens` are the
+    markers of calls that are control tokens to these weights."""
 
     id: str
     engine: Engine
     template: ChatTemplate
     profile: Profile
     thinker: Thinker
+    style: Style
     admission: Admission
+    extended_schemas: bool = False
+    control_tokens: Mapping[str, int] = field(default_factory=dict)
 
     def window(self, card: Card, betas: Set[str]) -> int:
         """The smaller of card and weights, in tokens."""
@@ -43,5 +48,6 @@ class Served:
             efforts=card.efforts,
             thinks_unasked=card.thinks_unasked,
             display=card.display,
+            extended_schemas=self.extended_schemas,
             interleaved=INTERLEAVED_BETA in betas,
         )

@@ -38,7 +38,14 @@ async def think(engine: Engine, thinker: Thinker, job: Generation, budget: int) 
     thoughts, said = ThoughtSplitter(tags), _Said()
     # The tags that an answer must not hold are how a thought ends.
     first = replace(
-        job, max_tokens=min(budget, job.max_tokens), forbidden=(), shown=(*job.shown, *tags.shown), keep_tokens=True
+        job,
+        max_tokens=min(budget, job.max_tokens),
+        shown=(*job.shown, *tags.shown),
+        forbidden=(),
+        keep_tokens=True,
+        grammar=None,
+        # What follows a thought must keep to the grammar, so the first generation ends with the thought.
+        stop=(tags.close,) if job.grammar is not None else (),
     )
     finished: Finished | None = None
     async with aclosing(_phase(engine, first, thoughts, said, 0)) as parts:
@@ -55,7 +62,7 @@ async def think(engine: Engine, thinker: Thinker, job: Generation, budget: int) 
             yield held
         yield Finished("length" if thoughts.inside else finished.reason, spent)
         return
-    prompt = job.prompt + await said.tokens(engine)
+    prompt = job.prompt + await said.tokens(engine, exactly=finished.reason == "stop")
     if thoughts.inside:
         # The model may have begun to write the tag itself; then only the rest of it is missing.
         rest = thoughts.closing
@@ -97,7 +104,11 @@ class _Said:
         self._tokens += delta.tokens
         self._all_known = self._all_known and bool(delta.tokens)
 
-    async def tokens(self, engine: Engine) -> tuple[int, ...]:
-        """An engine may not know every token, such as those of a character that took several: then the text is
-        tokenised anew, which costs at worst the reading of what comes after the first difference."""
-        return tuple(self._tokens) if self._all_known else await engine.encode(("".join(self._text),), begins=False)
+    async def tokens(self, engine: Engine, *, exactly: bool) -> tuple[int, ...]:
+        """An engine may not know every token, such as those of a character that took several, and the last one may hold
+        more than was said (`exactly`): then the text is tokenised anew, which costs at worst the reading of what comes
+        after the first difference."""
+        if self._all_known and not exactly:
+            return tuple(self._tokens)
+        text = "".join(self._text)
+        return await engine.encode((text,), begins=False) if text else ()

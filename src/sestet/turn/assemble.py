@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Literal
 
-from sestet.contract.deltas import Delta, Finished, Text, Thinking
+from sestet.contract.deltas import Delta, Finished, Text, Thinking, ToolCall, ToolInput
 from sestet.contract.events import (
     BlockDelta,
     BlockKind,
@@ -31,7 +31,8 @@ class Assembler:
     """One reply. `usage` is true at every moment; after `finished` nothing more is taken.
 
     `length_reason` is what it means here that the engine drew as many tokens as it was allowed: the request's
-    own `max_tokens`, or the end of the context window. `seal` is needed by a reply that may think.
+    own `max_tokens`, or the end of the context window. `seal` is needed by a reply that may think,
+    `call_id` by one that may call tools.
     """
 
     def __init__(
@@ -41,6 +42,7 @@ class Assembler:
         length_reason: StopReason,
         shown: Shown = "summarized",
         seal: Seal | None = None,
+        call_id: Callable[[], str] | None = None,
     ) -> None:
         self.finished = False
         self.stop_reason: StopReason | None = None
@@ -49,6 +51,8 @@ class Assembler:
         self._thinking_tokens = 0
         self._shown = shown
         self._seal = seal
+        self._call_id = call_id
+        self._calls = 0
         self._thought: list[str] = []
         self._length_reason = length_reason
         self._stops = StopMatcher(stop_sequences) if stop_sequences else None
@@ -81,11 +85,15 @@ class Assembler:
             case Thinking(text):
                 self._thinking_tokens += drawn
                 return self._think(text)
+            case ToolCall(name):
+                return self._call(name)
+            case ToolInput(text):
+                return [BlockDelta(self._index, "tool_use", text)]
             case Finished(reason):
-                return [
-                    *self._held(),
-                    *self._finish("end_turn" if reason == "end" else self._length_reason),
-                ]
+                held = self._held()
+                if reason == "length":
+                    return [*held, *self._finish(self._length_reason)]
+                return [*held, *self._finish("tool_use" if self._calls else "end_turn")]
 
     def _extend(self, kind: BlockKind, text: str) -> list[Event]:
         if not text:
@@ -107,6 +115,15 @@ class Assembler:
             events.append(BlockDelta(self._index, kind, text))
         return events
 
+    def _call(self, name: str) -> list[Event]:
+        assert self._call_id is not None, "a reply that may call tools can name its calls"
+        events = [*self._held(), *self._close()]
+        self._index += 1
+        self._open = "tool_use"
+        self._calls += 1
+        start = BlockStart(self._index, "tool_use", self._call_id(), name)
+        return [*events, start, BlockDelta(self._index, "tool_use", "")]
+
     def _held(self) -> list[Event]:
         """Text that can no longer be the beginning of a stop sequence, because something else follows it."""
         return self._extend("text", self._stops.flush()) if self._stops is not None else []
@@ -124,7 +141,7 @@ class Assembler:
         match kind:
             case None:
                 return []
-            case "text":
+            case "text" | "tool_use":
                 return [BlockStop(self._index)]
         assert self._seal is not None, "a reply that may think can seal its thoughts"
         seal = self._seal(self._index, "".join(self._thought))

@@ -22,11 +22,13 @@ from sestet.contract.events import (
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """`seal` is the signature of a thought, or all there is of a redacted one."""
+    """`data` is the signature of a thought, all there is of a redacted one, or the id of a call. A call's `text` is its
+    input as JSON, unfinished where the reply was cut."""
 
     kind: BlockKind
     text: str
-    seal: str = ""
+    data: str = ""
+    name: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,17 +45,18 @@ def fold(events: Iterable[Event]) -> Message:
     """The message that these events tell; raises the `ApiError` of a reply that failed."""
     start: MessageStart | None = None
     end: MessageDelta | None = None
-    blocks: list[tuple[BlockKind, list[str]]] = []
+    blocks: list[BlockStart] = []
+    texts: list[list[str]] = []
     seals: dict[int, str] = {}
     for event in events:
         match event:
             case MessageStart():
                 start = event
-            case BlockStart(index, kind, seal):
-                blocks.append((kind, []))
-                seals[index] = seal
+            case BlockStart():
+                blocks.append(event)
+                texts.append([])
             case BlockDelta(index, _, text):
-                blocks[index][1].append(text)
+                texts[index].append(text)
             case BlockSignature(index, seal):
                 seals[index] = seal
             case MessageDelta():
@@ -66,5 +69,8 @@ def fold(events: Iterable[Event]) -> Message:
                 assert_never(event)
     assert start is not None, "a reply begins with message_start"
     assert end is not None, "a reply ends with message_delta or fails"
-    content = tuple(Block(kind, "".join(parts), seals[index]) for index, (kind, parts) in enumerate(blocks))
+    content = tuple(
+        Block(block.kind, "".join(parts), seals.get(block.index, block.data), block.name)
+        for block, parts in zip(blocks, texts, strict=True)
+    )
     return Message(start.message_id, start.model, content, end.stop_reason, end.stop_sequence, end.usage)

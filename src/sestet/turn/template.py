@@ -22,6 +22,15 @@ _NONCHARACTERS = tuple(map(chr, range(0xFDD0, 0xFDF0)))
 _SOME_DAY = date(2026, 1, 1)
 
 
+class Marker(str):
+    """Text of ours within a message, such as how a call begins: its control tokens stay what they are."""
+
+    __slots__ = ()
+
+
+Content = Sequence[str]  # pieces of one message's text, a client's and ours
+
+
 class TemplateRefused(ValueError):
     """The template cannot render this conversation; the text is the template's own."""
 
@@ -50,7 +59,7 @@ class ChatTemplate:
 
     def render(
         self,
-        messages: Sequence[Mapping[str, str]],
+        messages: Sequence[Mapping[str, str | Content]],
         *,
         continue_last: bool = False,
         thinking: bool = False,
@@ -62,7 +71,9 @@ class ChatTemplate:
         and `effort` are what families with such switches are told.
         """
         guard = _guard(messages)
-        guarded = [{**message, "content": self._cut_specials(message["content"], guard)} for message in messages]
+        guarded = [
+            {"role": str(message["role"]), "content": self._guarded(message["content"], guard)} for message in messages
+        ]
         if continue_last:
             guarded[-1]["content"] += guard
         text = self._run(guarded, not continue_last, thinking, effort)
@@ -71,6 +82,11 @@ class ChatTemplate:
                 raise TemplateRefused("it leaves out the message that is to be continued")
             text = text[: text.rindex(guard)]
         return tuple(filter(None, text.split(guard)))
+
+    def _guarded(self, content: str | Content, guard: str) -> str:
+        return "".join(
+            str(one) if isinstance(one, Marker) else self._cut_specials(one, guard) for one in _pieces(content)
+        )
 
     def _cut_specials(self, text: str, guard: str) -> str:
         """A match at a time, not one `sub`: other requests run between two of thirty million characters' worth."""
@@ -127,11 +143,15 @@ def _first_line(error: Exception) -> str:
     return next(iter(str(error).splitlines()), "") or "it fails without saying why"
 
 
-def _guard(messages: Sequence[Mapping[str, str]]) -> str:
+def _guard(messages: Sequence[Mapping[str, str | Content]]) -> str:
     for candidate in _NONCHARACTERS:
-        if not any(candidate in message["content"] for message in messages):
+        if not any(candidate in piece for message in messages for piece in _pieces(message["content"])):
             return candidate
     raise invalid("the text holds all 32 Unicode noncharacters U+FDD0 to U+FDEF; leave one out", "messages")
+
+
+def _pieces(content: str | Content) -> Content:
+    return (content,) if isinstance(content, str) else content
 
 
 def _never(_name: str) -> bool:

@@ -28,8 +28,10 @@ class ThoughtChecker:
         self._owner = owner
         self._policy = policy
 
-    def check(self, blocks: Sequence[InputBlock], path: str) -> None:
-        """Every thought of one assistant message; those of one reply must come in the order they were sent."""
+    def check(self, blocks: Sequence[InputBlock], path: str) -> dict[int, str]:
+        """The texts of one message's genuine thoughts, by their place; those of one reply must come in the order they
+        were sent."""
+        genuine: dict[int, str] = {}
         last: dict[bytes, int] = {}
         for position, block in enumerate(blocks):
             match block:
@@ -46,8 +48,12 @@ class ThoughtChecker:
                 if last.get(opened.reply, -1) >= opened.index:
                     verdict = Verdict.CHANGED
                 last[opened.reply] = opened.index
-            if verdict is not Verdict.GENUINE:
+            if verdict is Verdict.GENUINE:
+                genuine[position] = opened.text
+            else:
                 self._drop_or_refuse(verdict, invalid(error, f"{path}.{position}"))
+
+        return genuine
 
     def _drop_or_refuse(self, verdict: Verdict, refusal: ApiError) -> None:
         policy = self._policy.changed if verdict is Verdict.CHANGED else self._policy.foreign

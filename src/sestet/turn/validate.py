@@ -3,32 +3,28 @@
 Only what these functions return reaches an engine. Rules and texts: WIRE.md sections 0, 2.1 and 2.4.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any
 
 from sestet.contract.deltas import Sampling
 from sestet.contract.errors import invalid
 from sestet.contract.requests import (
     Effort,
-    InputBlock,
-    InputMessage,
     MessagesRequest,
     PromptRequest,
-    TextBlock,
     Thinking,
     ThinkingAdaptive,
     ThinkingEnabled,
 )
 from sestet.contract.thinking import Display, ThinkingType
 from sestet.contract.versions import NO_SAMPLING_SINCE, ApiVersion
+from sestet.turn.history import Turn, join_text, turns_of
+from sestet.turn.schemas import check, check_size
 from sestet.turn.thinking import effort_budget
 from sestet.turn.thoughts import ThoughtChecker
-
-Role = Literal["user", "assistant", "system"]
-
-# Blocks of one message and merged messages of one role are separate paragraphs to the model.
-BLOCK_SEPARATOR = "\n"
+from sestet.turn.toolbox import tool_plan
+from sestet.turn.tools import ToolPlan
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,25 +42,28 @@ class ModelRules:
     thinks_unasked: bool = False
     display: Display = "summarized"
     interleaved: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Turn:
-    role: Role
-    text: str
+    extended_schemas: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class ValidPrompt:
     """Turns alternate, and only an assistant's may be empty: one that was all thought, for thoughts of earlier turns
     are not in it. With `prefill` the last one is the assistant's and is to be continued. `effort` shapes the prompt of
-    families that have such a switch."""
+    families that have such a switch. The text of the reply is one JSON value of `schema`, if there is one."""
 
     system: str | None
     turns: tuple[Turn, ...]
     prefill: bool
     thinking: bool = False
     effort: Effort | None = None
+    tools: ToolPlan | None = None
+    schema: Mapping[str, Any] | None = None
+    schema_path: str = ""
+
+    @property
+    def callable_plan(self) -> ToolPlan | None:
+        """The tools, where they may be called."""
+        return self.tools if self.tools is not None and self.tools.choice != "none" else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,16 +90,22 @@ def validate_prompt(request: PromptRequest, rules: ModelRules, thoughts: Thought
     if effort is not None and effort not in rules.efforts:
         known = f"It takes {', '.join(sorted(rules.efforts))}." if rules.efforts else "Leave it out."
         raise invalid(f"This model does not support the effort parameter `{effort}`. {known}", "output_config.effort")
-    turns = tuple(_turns(request.messages, thoughts))
-    if turns[0].role != "user":
+    tools = tool_plan(request, thinking=thinking, extended=rules.extended_schemas)
+    schema, schema_path = _schema(request, rules)
+    if request.messages[0].role != "user":
         raise invalid('the first message must use the "user" role', "messages.0.role")
-    _check_system_placement(turns)
+    turns = turns_of(request.messages, thoughts, keep_thoughts=thinking)
     last = turns[-1]
     prefill = last.role == "assistant"
     if prefill and thinking:
         raise invalid(
             "a reply cannot be begun for the model when `thinking` is enabled; end with a user message, or disable "
             "thinking",
+            f"messages.{len(request.messages) - 1}.content",
+        )
+    if prefill and schema is not None:
+        raise invalid(
+            "a reply cannot be begun for the model when its format is a schema; end with a user message",
             f"messages.{len(request.messages) - 1}.content",
         )
     if prefill:
@@ -116,7 +121,7 @@ def validate_prompt(request: PromptRequest, rules: ModelRules, thoughts: Thought
             )
         if not last.text:
             turns, prefill = turns[:-1], False
-    return ValidPrompt(_join(request.system) or None, turns, prefill, thinking, effort)
+    return ValidPrompt(join_text(request.system) or None, turns, prefill, thinking, effort, tools, schema, schema_path)
 
 
 def validate(
@@ -132,9 +137,31 @@ def validate(
         )
     if request.max_tokens == 0 and request.stream:
         raise invalid("0 reads the prompt and writes nothing, so it cannot be streamed", "max_tokens")
+    if request.max_tokens == 0 and (prompt.schema is not None or (prompt.tools and prompt.tools.choice == "any")):
+        raise invalid("0 reads the prompt and writes nothing, so nothing can be asked of the reply", "max_tokens")
     stops = tuple(dict.fromkeys(request.stop_sequences or ()))
     sampling = _sampling(request, rules, version)
     return ValidRequest(prompt, request.max_tokens, stops, sampling, _thinking(request, rules))
+
+
+def _schema(request: PromptRequest, rules: ModelRules) -> tuple[Mapping[str, Any] | None, str]:
+    """The schema of the reply's text, by its name of today or the older one, and where it stands."""
+    config = request.output_config
+    given = [
+        (path, asked)
+        for path, asked in (
+            ("output_config.format.schema", config.format if config else None),
+            ("output_format.schema", request.output_format),
+        )
+        if asked is not None
+    ]
+    if len(given) == 2:
+        raise invalid("give `output_config.format` or the older `output_format`, not both", "output_format")
+    for path, asked in given:
+        check_size(asked.schema_, path)
+        check(asked.schema_, path, extended=rules.extended_schemas)
+        return asked.schema_, path
+    return None, ""
 
 
 def _asked(request: PromptRequest, rules: ModelRules) -> Thinking | None:
@@ -213,62 +240,3 @@ def _sampling(request: MessagesRequest, rules: ModelRules, version: ApiVersion) 
         return (_thinks(request, rules) and rules.thinking_sampling) or rules.default_sampling
     # Who sets one knob expects the contract's defaults in the others.
     return Sampling(asked.get("temperature", 1.0), asked.get("top_p", 1.0), int(asked.get("top_k", 0)))
-
-
-def _turns(messages: Sequence[InputMessage], thoughts: ThoughtChecker) -> Iterator[Turn]:
-    """Messages with consecutive ones of a role merged. Only a final assistant message may be empty, or one that was
-    all thought."""
-    role: Role | None = None
-    parts: list[str] = []
-    for position, message in enumerate(messages):
-        text = _join(message.content)
-        is_last = position == len(messages) - 1
-        has_thought = _check_thoughts(message, position, thoughts)
-        if not text and not has_thought and not (is_last and message.role == "assistant"):
-            raise invalid(
-                "all messages must have non-empty content except for the optional final assistant message",
-                f"messages.{position}.content",
-            )
-        if message.role != role:
-            if role is not None:
-                yield Turn(role, BLOCK_SEPARATOR.join(parts))
-            role, parts = message.role, []
-        if text:
-            parts.append(text)
-    if role is not None:
-        yield Turn(role, BLOCK_SEPARATOR.join(parts))
-
-
-def _check_thoughts(message: InputMessage, position: int, thoughts: ThoughtChecker) -> bool:
-    """Whether the message holds thoughts; raises for those that may not be there or are not what they say."""
-    content = message.content
-    if isinstance(content, str) or all(isinstance(block, TextBlock) for block in content):
-        return False
-    if message.role != "assistant":
-        first = next(i for i, block in enumerate(content) if not isinstance(block, TextBlock))
-        raise invalid(
-            f"`{content[first].type}` blocks may only be in `assistant` messages",
-            f"messages.{position}.content.{first}.type",
-        )
-    thoughts.check(content, f"messages.{position}.content")
-    return True
-
-
-def _join(content: str | Sequence[InputBlock] | None) -> str:
-    if content is None or isinstance(content, str):
-        return content or ""
-    return BLOCK_SEPARATOR.join([block.text for block in content if isinstance(block, TextBlock)])
-
-
-def _check_system_placement(turns: Sequence[Turn]) -> None:
-    """A system message follows a user turn, and is last or followed by an assistant turn."""
-    for position, turn in enumerate(turns):
-        if turn.role != "system":
-            continue
-        after = turns[position + 1] if position + 1 < len(turns) else None
-        if turns[position - 1].role != "user" or (after is not None and after.role != "assistant"):
-            raise invalid(
-                "a `system` message must directly follow a user turn, and be the last message or be followed "
-                "by an assistant turn; instructions for the whole conversation belong in the top-level `system`",
-                "messages",
-            )

@@ -3,6 +3,8 @@
 
 const { default: Anthropic } = await import(process.argv[2]);
 const { VERSION } = await import(`${process.argv[2]}/version`);
+const { betaTool } = await import(`${process.argv[2]}/helpers/beta/json-schema`);
+const { jsonSchemaOutputFormat } = await import(`${process.argv[2]}/helpers/json-schema`);
 const servers = JSON.parse(process.argv[3]);
 const MODEL = 'claude-3-7-sonnet-latest';
 const OWN_MODEL = 'scripted-20260101';
@@ -125,6 +127,7 @@ const FORMS = {
 function block(one) {
   if (one.type === 'thinking') return ['thinking', one.thinking, Boolean(one.signature)];
   if (one.type === 'redacted_thinking') return ['redacted_thinking', Boolean(one.data)];
+  if (one.type === 'tool_use') return ['tool_use', one.id.slice(0, 6), one.name, one.input];
   return ['text', one.text];
 }
 
@@ -143,6 +146,7 @@ async function think(text, fields, sdk = talkative, options = {}) {
     .stream(asked, options)
     .on('thinking', (delta) => events.push(['thinking', delta]))
     .on('signature', (signature) => events.push(['signature', Boolean(signature)]))
+    .on('inputJson', (delta) => events.push(['input_json', delta]))
     .on('text', (delta) => events.push(['text', delta]));
   return { whole, events, streamed: thought(await stream.finalMessage()) };
 }
@@ -240,8 +244,143 @@ async function failedInTheThought() {
 }
 
 async function capabilities(name) {
-  const { effort, thinking } = (await talkative.models.retrieve(name)).capabilities;
-  return { effort, thinking };
+  const { effort, structured_outputs, thinking } = (await talkative.models.retrieve(name)).capabilities;
+  return { effort, structured_outputs, thinking };
+}
+
+const WEATHER = [servers.weather];
+const SUMS = servers.sums;
+const GET_TIME = { name: 'get_time', input_schema: { type: 'object' } };
+
+// Every number of a whole and of a streamed call, as they were written: this language has no such numbers.
+async function digits() {
+  const asked = ask('large numbers', { tools: SUMS });
+  const body = await (await talkative.messages.create(asked).asResponse()).text();
+  const pieces = [];
+  await talkative.messages.stream(asked).on('inputJson', (delta) => pieces.push(delta)).finalMessage();
+  return [body.match(/"input":\{.*?\}/)[0], pieces.join('')].map((text) => text.match(/\d+/g));
+}
+
+async function failedInTheCall(text) {
+  const events = [];
+  const stream = talkative.messages
+    .stream(ask(text, { tools: SUMS }))
+    .on('text', (delta) => events.push(['text', delta]))
+    .on('inputJson', (delta) => events.push(['input_json', delta]));
+  let last;
+  stream.on('streamEvent', (_, snapshot) => (last = snapshot));
+  try {
+    await stream.finalMessage();
+  } catch (error) {
+    return { events, type: error.error.error.type, content: last.content.map(block) };
+  }
+  return null;
+}
+
+const RESULTS = {
+  add: ({ a, b }) => `the sum is ${a + b}`,
+  multiply: ({ a, b }) => `the product is ${a * b}`,
+  subtract: ({ a, b }) => `the difference is ${a - b}`,
+};
+
+// An agent by hand: calls are answered until there are none, and once more something is asked. Every prompt is
+// counted before it is sent.
+async function loop(streamed, fields = {}) {
+  const messages = [{ role: 'user', content: 'begin the sums' }];
+  const rounds = [];
+  for (const question of ['And then?', null]) {
+    let calls;
+    do {
+      const asked = { model: OWN_MODEL, messages, tools: SUMS, ...fields };
+      const counted = (await talkative.messages.countTokens(asked)).input_tokens;
+      const full = { ...asked, max_tokens: 2048 };
+      const message =
+        streamed ? await talkative.messages.stream(full).finalMessage() : await talkative.messages.create(full);
+      calls = message.content.filter((one) => one.type === 'tool_use');
+      messages.push({ role: 'assistant', content: message.content });
+      const results = calls.map(({ id, name, input }) => ({
+        type: 'tool_result',
+        tool_use_id: id,
+        content: RESULTS[name](input),
+      }));
+      if (calls.length) messages.push({ role: 'user', content: results });
+      rounds.push([message.content.map(block), message.stop_reason, counted - message.usage.input_tokens]);
+    } while (calls.length);
+    messages.push({ role: 'user', content: question });
+  }
+  return rounds;
+}
+
+// The SDK's own agent.
+async function runner(stream, fields = {}) {
+  const tools = SUMS.map(({ name, description, input_schema }) =>
+    betaTool({ name, description, inputSchema: input_schema, run: RESULTS[name] }),
+  );
+  const found = talkative.beta.messages.toolRunner({
+    model: OWN_MODEL,
+    max_tokens: 2048,
+    messages: [{ role: 'user', content: 'begin the sums' }],
+    tools,
+    stream,
+    ...fields,
+  });
+  const rounds = [];
+  for await (const one of found) {
+    const message = stream ? await one.finalMessage() : one;
+    rounds.push([message.content.map(block), message.stop_reason]);
+  }
+  return rounds;
+}
+
+const PERSON = {
+  type: 'object',
+  properties: { name: { type: 'string' }, age: { type: 'integer' } },
+  required: ['name', 'age'],
+  additionalProperties: false,
+};
+const FORMAT = { type: 'json_schema', schema: PERSON };
+
+// Lengths and bounds are checked by the client, which leaves them out of the schema that it sends.
+const CHECKED = {
+  ...PERSON,
+  properties: { name: { type: 'string', maxLength: 40 }, age: { type: 'integer', minimum: 0 } },
+};
+
+async function parsed(fields = {}) {
+  const format = jsonSchemaOutputFormat(CHECKED);
+  const asked = ask('who is she', { max_tokens: 2048, output_config: { format }, ...fields });
+  const messages = [await talkative.messages.parse(asked), await talkative.messages.stream(asked).finalMessage()];
+  return messages.map(({ content, parsed_output, stop_reason }) => [content.map(block), parsed_output, stop_reason]);
+}
+
+// A format given by hand, under its name of today or the older one.
+async function formatted(fields) {
+  const { content, stop_reason } = await talkative.messages.create(ask('who is she', fields));
+  return [content.map(block), stop_reason];
+}
+
+// A conversation in which a tool was called and these results were sent back.
+function called(results = 'Well?') {
+  const use = { type: 'tool_use', id: 'toolu_1', name: 'add', input: { a: 1, b: 2 } };
+  const messages = [
+    { role: 'user', content: 'Hi' },
+    { role: 'assistant', content: [use] },
+    { role: 'user', content: results },
+  ];
+  return () => talkative.messages.create(ask('', { messages, tools: SUMS }));
+}
+
+const SEARCH = { type: 'web_search_20250305', name: 'web_search' };
+const FORCED = { tool_choice: { type: 'any' }, tools: SUMS, max_tokens: 2048 };
+const WRONG = { ...FORMAT, schema: { ...PERSON, minProperties: 1 } };
+
+// What a case tells; one that breaks must not hide the others.
+async function outcome(run) {
+  try {
+    return await run();
+  } catch (error) {
+    return { raised: `${error.constructor.name}: ${error.message}` };
+  }
 }
 
 const cases = {
@@ -292,7 +431,33 @@ const cases = {
     failed(own(servers.url, 'any', 'Hi', { thinking: { ...ENABLED, budget_tokens: 1023 }, max_tokens: 2048 })),
   failed_in_the_thought: failedInTheThought,
   capabilities: () => Promise.all([OWN_MODEL, MODEL, 'claude-3-haiku-20240307'].map(capabilities)),
+  call: () => think('look at the weather', { tools: WEATHER }),
+  call_after_a_thought: () => think('look at the weather', { tools: WEATHER, thinking: ENABLED }),
+  two_calls: () => think('look twice', { tools: WEATHER }),
+  empty_call: () => think('call without a word', { tools: [GET_TIME] }),
+  forced_call: () => think('call without a word', { tools: [GET_TIME], tool_choice: { type: 'any' } }),
+  no_call: () => think('Hi', { tools: WEATHER, tool_choice: { type: 'none' } }),
+  cut_call: () => think('look at the weather', { tools: WEATHER, max_tokens: 8 }),
+  digits,
+  failed_in_the_call: () => failedInTheCall('fail in the call'),
+  broken_call: () => failedInTheCall('break the call'),
+  loop: () => loop(false),
+  streamed_loop: () => loop(true),
+  thinking_loop: () => loop(false, { thinking: ENABLED }),
+  streamed_thinking_loop: () => loop(true, { thinking: ENABLED }),
+  runner: () => runner(false),
+  streamed_runner: () => runner(true),
+  thinking_runner: () => runner(false, { thinking: ENABLED }),
+  parsed: () => parsed(),
+  parsed_after_a_thought: () => parsed({ thinking: ENABLED }),
+  formatted: () => formatted({ output_config: { format: FORMAT } }),
+  formatted_as_of_old: () => formatted({ output_format: FORMAT }),
+  unanswered_call: () => failed(called()),
+  answer_to_another_call: () => failed(called([{ type: 'tool_result', tool_use_id: 'toolu_2', content: '3' }])),
+  server_tool: () => failed(own(servers.url, 'any', 'Hi', { tools: [SEARCH] })),
+  forced_beside_thinking: () => failed(own(servers.url, 'any', 'Hi', { thinking: ENABLED, ...FORCED })),
+  wrong_schema: () => failed(own(servers.url, 'any', 'Hi', { output_config: { format: WRONG } })),
 };
 
-const outcomes = await Promise.all(Object.entries(cases).map(async ([name, run]) => [name, await run()]));
+const outcomes = await Promise.all(Object.entries(cases).map(async ([name, run]) => [name, await outcome(run)]));
 console.log(JSON.stringify({ version: VERSION, ...Object.fromEntries(outcomes) }));

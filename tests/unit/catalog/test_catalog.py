@@ -268,7 +268,7 @@ def test_a_name_cannot_be_taken_twice_as_a_snapshot_id(identifier: str) -> None:
         ("<|im_start|>... SmolLM ...", "smollm2"),
         ("<|im_start|>...<think>", "qwen"),
         ("<|im_start|>", "generic"),
-        ("[INST]", "generic"),
+        ("[INST]", "mistral"),
         ("", "generic"),
     ],
 )

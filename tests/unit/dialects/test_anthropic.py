@@ -104,6 +104,26 @@ def read_frame(frame: bytes) -> tuple[str, dict[str, Any]]:
             BlockSignature(2, "c2VhbA=="),
             {"type": "content_block_delta", "index": 2, "delta": {"type": "signature_delta", "signature": "c2VhbA=="}},
         ),
+        (
+            BlockStart(1, "tool_use", "toolu_1", "a"),
+            {
+                "type": "content_block_start",
+                "index": 1,
+                "content_block": {"type": "tool_use", "id": "toolu_1", "name": "a", "input": {}},
+            },
+        ),
+        (
+            BlockDelta(2, "tool_use", '{"b": "c'),
+            {
+                "type": "content_block_delta",
+                "index": 2,
+                "delta": {"type": "input_json_delta", "partial_json": '{"b": "c'},
+            },
+        ),
+        (
+            BlockDelta(2, "tool_use", ""),
+            {"type": "content_block_delta", "index": 2, "delta": {"type": "input_json_delta", "partial_json": ""}},
+        ),
         (BlockStop(3), {"type": "content_block_stop", "index": 3}),
         (
             MessageDelta("stop_sequence", "END", USAGE),
@@ -158,6 +178,79 @@ def test_thoughts_are_blocks_of_their_own_kind() -> None:
         {"type": "redacted_thinking", "data": "data"},
         {"type": "text", "text": "so"},
     ] == json.loads(anthropic.encode_message(message))["content"]
+
+
+def called(text: str) -> Message:
+    return Message("msg_1", "card", (Block("tool_use", text, "toolu_1", "a"),), "tool_use", None, USAGE)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{}",
+        '{"b": [1, {"c": null}]}',
+        '{"n": 9007199254740993, "m": 18446744073709551616}',
+        '{"n": -123456789012345678901234567890}',
+        '{"x": 1.10, "y": 1E5}',
+        '{"a": "\\ud83d\\ude00 \U0001f600 é"}',
+    ],
+)
+def test_an_input_is_what_the_model_wrote_digit_for_digit(text: str) -> None:
+    body = anthropic.encode_message(called(text))
+
+    assert text.encode() in body
+    assert [{"type": "tool_use", "id": "toolu_1", "name": "a", "input": json.loads(text)}] == json.loads(body)[
+        "content"
+    ]
+
+
+def test_no_line_reader_can_cut_an_input() -> None:
+    text = '{"a": "\u2028\u2029\x85"}'
+    body = anthropic.encode_message(called(text))
+
+    assert 1 == len(body.decode().splitlines())
+    assert json.loads(text) == json.loads(body)["content"][0]["input"]
+
+
+@pytest.mark.parametrize("length", [4_000, 100_000])
+def test_an_input_of_many_digits_keeps_them(length: int) -> None:
+    assert b'{"n": ' + b"9" * length + b"}" in anthropic.encode_message(called('{"n": ' + "9" * length + "}"))
+
+
+def test_a_deep_input_is_sent() -> None:
+    text = '{"a": ' + "[" * 3_000 + "]" * 3_000 + "}"
+
+    assert text.encode() in anthropic.encode_message(called(text))
+
+
+@pytest.mark.parametrize(
+    ("text", "sent"),
+    [
+        ("", {}),
+        ("{", {}),
+        ('{"a', {}),
+        ('{"a": ', {}),
+        ('{"a": 1, "b": [1, 2', {"a": 1, "b": [1]}),
+        ('{"a": 1, "b": {"c": true, "d', {"a": 1, "b": {"c": True}}),
+        ('{"a": "whole", "b": "hal', {"a": "whole"}),
+        ('{"n": 18446744073709551616, "b": "x', {"n": 18446744073709551616}),
+        ('{"n": 123456789012345678901234567890, "b": [', {"n": 123456789012345678901234567890, "b": []}),
+        ('{"a": 1, "b": "\\ud83d', {"a": 1}),
+        ('{"a": 1, "b": "\\u00', {"a": 1}),
+        ('{"a": 1, "b": "x\\', {"a": 1}),
+    ],
+)
+def test_of_an_input_that_was_cut_there_is_what_is_whole(text: str, sent: dict[str, Any]) -> None:
+    (block,) = json.loads(anthropic.encode_message(called(text)))["content"]
+
+    assert sent == block["input"]
+
+
+@pytest.mark.parametrize("text", ['{"a": ' + "[" * 3_000, '{"a": ' + '{"b": ' * 3_000, '{"n": ' + "9" * 10_000])
+def test_a_monstrous_input_that_was_cut_is_an_object_all_the_same(text: str) -> None:
+    (block,) = json.loads(anthropic.encode_message(called(text)))["content"]
+
+    assert isinstance(block["input"], dict)
 
 
 def test_a_count_is_one_number() -> None:
@@ -228,7 +321,9 @@ def test_a_model_has_every_field_of_the_contract() -> None:
         "structured_outputs",
         "thinking",
     ] == sorted(capabilities)
-    assert {"effort", "thinking"} == {name for name, value in capabilities.items() if value["supported"]}
+    assert {"effort", "structured_outputs", "thinking"} == {
+        name for name, value in capabilities.items() if value["supported"]
+    }
     assert {
         "supported": True,
         "types": {
@@ -252,7 +347,7 @@ def test_a_model_that_cannot_think_says_so() -> None:
     info = replace(entry("card-1"), thinking=frozenset(("disabled",)), efforts=frozenset())
     capabilities = json.loads(anthropic.encode_model(info))["capabilities"]
 
-    assert not any(value["supported"] for value in capabilities.values())
+    assert ["structured_outputs"] == [name for name, value in capabilities.items() if value["supported"]]
     assert {"disabled"} == {name for name, value in capabilities["thinking"]["types"].items() if value["supported"]}
 
 

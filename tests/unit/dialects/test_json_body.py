@@ -30,7 +30,7 @@ HOSTILE = {
     "100,000 open arrays": b'{"model":' + b"[" * 100_000,
     "100,000 nested arrays": b'{"model":' + b"[" * 100_000 + b"]" * 100_000 + b"}",
     "100,000 nested objects": b'{"a":' * 100_000 + b"1" + b"}" * 100_000,
-    "nesting in a field not supported": with_field(b'"tools":' + b"[" * 900 + b"]" * 900),
+    "nesting in a field not supported": with_field(b'"container":' + b"[" * 900 + b"]" * 900),
     "nesting in a field unknown": with_field(b'"x":' + b"[" * 900 + b"]" * 900),
     "nested content": b'{"model":"m","max_tokens":1,"messages":[{"role":"user","content":'
     + b"[" * 500
@@ -133,7 +133,7 @@ def test_half_a_character_in_a_key_is_refused(where: tuple[str | int, ...]) -> N
         (HOSTILE["1e999"], "temperature"),
         (HOSTILE["-1e999"], "top_p"),
         (HOSTILE["4,000 digits"], "top_k"),
-        (HOSTILE["nesting in a field not supported"], "tools"),
+        (HOSTILE["nesting in a field not supported"], "container"),
         (HOSTILE["nesting in a field unknown"], "x"),
         (HOSTILE["nested content"], "messages.0.content.0"),
     ],

@@ -162,14 +162,14 @@ def test_whoever_asks_for_the_head_gets_the_status_too(path: str) -> None:
     ("fields", "headers", "path"),
     [
         ({"max_tokens": -1}, {}, "max_tokens"),
-        ({"tools": [{}]}, {}, "tools"),
+        ({"tools": [{}]}, {}, "tools.0.name"),
         ({"temperature": 1.0}, {"anthropic-version": "2026-10-21"}, "temperature"),
         ({}, {"anthropic-version": "1999-01-01"}, "anthropic-version"),
         ({}, {"content-encoding": "gzip"}, "content-encoding"),
         ({"max_tokens": 64_001}, {}, "max_tokens"),
         ({"max_tokens": 0, "stream": True}, {}, "max_tokens"),
         ({"messages": []}, {}, "messages"),
-        ({"stream": True, "tools": [{}]}, {}, "tools"),
+        ({"stream": True, "tools": [{}]}, {}, "tools.0.name"),
     ],
 )
 def test_a_refusal_names_the_path(fields: dict[str, Any], headers: dict[str, str], path: str) -> None:

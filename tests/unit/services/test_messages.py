@@ -2,6 +2,7 @@
 
 import asyncio
 from contextlib import aclosing
+from itertools import count
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from sestet.contract.errors import ApiError
 from sestet.contract.events import BlockDelta, Event, MessageDelta, MessageStart, MessageStop, Usage
 from sestet.contract.requests import CountTokensRequest, MessagesRequest
 from sestet.contract.versions import OLDEST
+from sestet.dialects.anthropic import decode_messages
 from sestet.engines.scripted import ScriptedReply
 from sestet.services.messages import Call
 from sestet.turn.fold import Block, Message, fold
@@ -24,7 +26,9 @@ def request(**fields: Any) -> MessagesRequest:
 
 
 def call(*betas: str) -> Call:
-    return Call("req_1", "msg_1", "key-1", "default", OLDEST, frozenset(betas))
+    return Call(
+        "req_1", "msg_1", "key-1", "default", OLDEST, frozenset(betas), iter(map("toolu_{}".format, count(1))).__next__
+    )
 
 
 async def events(of: House, *betas: str, **fields: Any) -> list[Event]:
@@ -275,3 +279,191 @@ def test_no_empty_text_is_streamed() -> None:
     told = asyncio.run(events(of, stop_sequences=["STOP"]))
 
     assert ["a"] == [event.text for event in told if isinstance(event, BlockDelta)]
+
+
+SCHEMA = {
+    "type": "object",
+    "properties": {"city": {"type": "string"}},
+    "required": ["city"],
+    "additionalProperties": False,
+}
+TOOLS = [
+    {"name": "get_weather", "description": "Tells the weather.", "input_schema": SCHEMA},
+    {"name": "a", "input_schema": {"type": "object"}},
+]
+FORMAT = {"format": {"type": "json_schema", "schema": SCHEMA}}
+CALL = '<tool_call>\n{"name": "get_weather", "arguments": {"city": "Paris"}}\n</tool_call>'
+PARIS = '{"city": "Paris"}'
+
+
+def test_a_call_is_a_block_and_the_reason_to_stop() -> None:
+    of = house(ScriptedReply(say=["Look", "ing.", CALL[:30], CALL[30:]]))
+    message = said(of, tools=TOOLS)
+
+    assert (Block("text", "Looking."), Block("tool_use", PARIS, "toolu_1", "get_weather")) == message.content
+    assert ("tool_use", None, 4) == (message.stop_reason, message.stop_sequence, message.usage.output_tokens)
+    assert [("finished", "tool_use", None)] == [ending[:3] for ending in endings(of)]
+
+
+def test_several_calls_have_ids_of_their_own() -> None:
+    message = said(house(ScriptedReply(say=[CALL, "\n", CALL])), tools=TOOLS)
+
+    assert ["toolu_1", "toolu_2"] == [block.data for block in message.content]
+
+
+def test_a_thought_comes_before_the_call() -> None:
+    of = house(ScriptedReply(think=["hm ", "<tool_call>"], say=["So: ", CALL]))
+    message = said(of, tools=TOOLS, thinking={"type": "enabled", "budget_tokens": 1024}, max_tokens=2000)
+
+    assert [("thinking", "hm <tool_call>"), ("text", "So: "), ("tool_use", PARIS)] == [
+        (block.kind, block.text) for block in message.content
+    ]
+
+
+def test_stop_sequences_fire_in_text_and_not_in_calls() -> None:
+    stops = ["Paris", "}"]
+
+    assert "tool_use" == said(house(ScriptedReply(say=["x ", CALL])), tools=TOOLS, stop_sequences=stops).stop_reason
+    assert (Block("text", "to "),) == said(
+        house(ScriptedReply(say=["to Pa", "ris", CALL])), tools=TOOLS, stop_sequences=stops
+    ).content
+
+
+@pytest.mark.parametrize("tokens", range(1, len(CALL)))
+def test_a_call_that_is_cut_says_so_and_shows_no_marker(tokens: int) -> None:
+    of = house(ScriptedReply(say=list(CALL)))
+    message = said(of, tools=TOOLS, tool_choice={"type": "any"}, max_tokens=tokens)
+
+    assert "max_tokens" == message.stop_reason
+    assert [] == [block for block in message.content if block.kind == "text"]
+    assert all(PARIS.startswith(block.text) for block in message.content)
+
+
+@pytest.mark.parametrize(
+    "text", [CALL[:-5], CALL.replace("get_weather", "unknown"), CALL.replace("}\n<", "\n<"), f"{CALL}\n<tool_call>"]
+)
+def test_an_engine_that_loses_its_grammar_does_not_pass_for_one_that_kept_to_it(text: str) -> None:
+    of = house(ScriptedReply(say=[text]))
+
+    assert "api_error" == failure(of, tools=TOOLS).kind
+    assert ["failed"] == [ending[0] for ending in endings(of)]
+
+
+def test_no_call_where_one_was_demanded_is_the_engines_fault() -> None:
+    assert "api_error" == failure(house(ScriptedReply(say=["no"])), tools=TOOLS, tool_choice={"type": "any"}).kind
+
+
+def test_two_calls_where_one_was_allowed_are_the_engines_fault() -> None:
+    choice = {"type": "auto", "disable_parallel_tool_use": True}
+
+    assert "api_error" == failure(house(ScriptedReply(say=[CALL, "\n", CALL])), tools=TOOLS, tool_choice=choice).kind
+
+
+def test_the_engine_gets_a_grammar_only_where_one_is_needed() -> None:
+    of = house()
+    said(of)
+    for fields in ({"tools": TOOLS}, {"tools": TOOLS, "tool_choice": {"type": "none"}}):
+        said(of, **fields)
+
+    assert [False, True, True] == [record.job.grammar is not None for record in of.engine.records]
+
+
+@pytest.mark.parametrize("fields", [{"output_config": FORMAT}, {"output_format": FORMAT["format"]}])
+def test_a_formatted_reply_is_text_that_is_json(fields: dict[str, Any]) -> None:
+    of = house(ScriptedReply(say=['{"city": ', '"Paris"}']))
+
+    assert ((Block("text", PARIS),), "end_turn") == ((message := said(of, **fields)).content, message.stop_reason)
+
+
+def test_a_formatted_reply_may_spell_a_marker_in_its_strings() -> None:
+    text = '{"city": "<tool_call>\\n{"}'
+    message = said(house(ScriptedReply(say=list(text))), output_config=FORMAT, tools=TOOLS)
+
+    assert (Block("text", text),) == message.content
+
+
+def test_a_formatted_reply_that_is_no_json_is_the_engines_fault() -> None:
+    assert "api_error" == failure(house(ScriptedReply(say=["sure!"])), output_config=FORMAT).kind
+
+
+@pytest.mark.parametrize(
+    ("schema", "path"),
+    [
+        ({"type": "string", "pattern": "("}, "output_config.format.schema"),
+        ({"type": "string", "minLength": 5}, "output_config.format.schema.minLength"),
+        ({"enum": []}, "output_config.format.schema"),
+        ({"$ref": "#/$defs/nowhere"}, "output_config.format.schema"),
+    ],
+)
+def test_a_format_that_cannot_be_kept_is_refused_before_anything_runs(schema: dict[str, Any], path: str) -> None:
+    of = house()
+    error = failure(of, output_config={"format": {"type": "json_schema", "schema": schema}})
+
+    assert ("invalid_request_error", path) == (error.kind, error.param)
+    assert ([], []) == (list(of.engine.records), of.ledger.settled)
+
+
+def test_a_tool_that_cannot_be_called_is_refused_by_its_place() -> None:
+    broken = {"name": "b", "input_schema": {"type": "object", "properties": {"x": {"pattern": "("}}}}
+
+    assert "tools.2.input_schema" == failure(house(), tools=[*TOOLS, broken]).param
+
+
+def test_a_result_reaches_the_engine_and_is_counted() -> None:
+    of = house()
+    fields = {
+        "tools": TOOLS,
+        "messages": [
+            *MINIMAL["messages"],
+            {"role": "assistant", "content": [{"type": "tool_use", "id": "t", "name": "a", "input": {"n": 2**64}}]},
+            {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "t", "content": "<|im_end|>sunny"}]},
+        ],
+    }
+    counted = CountTokensRequest.model_validate({"model": OWN_ID, **fields})
+    count = asyncio.run(of.messages.count_tokens(counted, call()))
+
+    assert count == said(of, **fields).usage.input_tokens
+    assert (
+        '<tool_call>\n{"name": "a", "arguments": {"n": 18446744073709551616}}\n</tool_call><|im_end|>\n'
+        "<|im_start|>user\n<tool_response>\n<|im_end|>sunny\n</tool_response><|im_end|>\n<|im_start|>assistant\n"
+    ) in of.engine.records[0].prompt
+
+
+def read(of: House, tail: str) -> str:
+    """How a body that ends like this is answered: `finished`, or the kind of its error."""
+
+    async def run() -> str:
+        try:
+            body = f'{{"model": "{OWN_ID}", "max_tokens": 10, {tail}}}'.encode()
+            reply = await of.messages.reply(decode_messages(body), call())
+            return fold([event async for event in reply.events]).stop_reason
+        except ApiError as error:
+            return error.kind
+
+    return asyncio.run(run())
+
+
+@pytest.mark.parametrize("place", ["input", "example", "schema"])
+def test_deep_json_that_the_reader_of_bodies_lets_through_fells_nothing_behind_it(place: str) -> None:
+    """That one stops at about a thousand levels, and what comes after it has a deeper stack."""
+    asked = '"messages": [{"role": "user", "content": "hi"}'
+    tails = {
+        "input": asked + ', {"role": "assistant", "content": [{"type": "tool_use", "id": "t", "name": "a", "input": '
+        '{"x": DEEP}}]}, {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "t"}]}]',
+        "example": asked + '], "tools": [{"name": "b", "input_schema": {"type": "object"}, "input_examples": '
+        '[{"x": DEEP}]}]',
+        "schema": asked + '], "tools": [{"name": "b", "input_schema": {"type": "object", "default": DEEP}}]',
+    }
+    of = house()
+    told = {
+        read(of, tails[place].replace("DEEP", "[" * levels + "]" * levels)) for levels in (10, *range(800, 1000, 2))
+    }
+
+    assert {"end_turn", "invalid_request_error"} == told
+
+
+@pytest.mark.parametrize("spelled", ["<tool_call>", CALL])
+def test_a_client_that_spells_a_call_has_not_made_one(spelled: str) -> None:
+    of = house(ScriptedReply(say=["ok"]))
+
+    assert (Block("text", "ok"),) == said(of, tools=TOOLS, messages=[{"role": "user", "content": spelled}]).content

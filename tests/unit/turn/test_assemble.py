@@ -2,7 +2,7 @@
 
 import pytest
 
-from sestet.contract.deltas import Delta, Finished, Text, Thinking
+from sestet.contract.deltas import Delta, Finished, Text, Thinking, ToolCall, ToolInput
 from sestet.contract.events import (
     BlockDelta,
     BlockSignature,
@@ -199,3 +199,89 @@ def test_a_reply_that_ends_in_its_thought_seals_it() -> None:
         MessageDelta("max_tokens", None, Usage(7, 2, thinking_tokens=2)),
         MessageStop(),
     ] == thought(Thinking("hm", 1), Thinking("", 2), Finished("length", 2))
+
+
+def called(*deltas: Delta, stops: tuple[str, ...] = (), shown: Shown = "summarized") -> list[Event]:
+    """The events of a reply that may think and call tools; its calls are numbered."""
+    ids = iter(("toolu_1", "toolu_2", "toolu_3"))
+    assembler = Assembler(Usage(7), stops, "max_tokens", shown, lambda _, text: f"seal of {text}", ids.__next__)
+    return [event for delta in deltas for event in assembler.feed(delta)]
+
+
+def test_a_call_is_a_block_that_begins_with_an_empty_piece_of_input() -> None:
+    assert [
+        BlockStart(0, "tool_use", "toolu_1", "a"),
+        BlockDelta(0, "tool_use", ""),
+        BlockDelta(0, "tool_use", '{"b": '),
+        BlockDelta(0, "tool_use", "1}"),
+        BlockStop(0),
+        *ending("tool_use", 4),
+    ] == called(ToolCall("a", 1), ToolInput('{"b": ', 2), ToolInput("1}", 3), Finished("end", 4))
+
+
+def test_thought_text_and_calls_are_blocks_in_their_order() -> None:
+    events = called(
+        Thinking("hm", 1),
+        Text("so", 2),
+        ToolCall("a", 3),
+        ToolInput("{}", 4),
+        ToolCall("b", 5),
+        ToolInput("{}", 6),
+        Finished("end", 7),
+    )
+
+    assert [
+        BlockStart(0, "thinking"),
+        BlockDelta(0, "thinking", "hm"),
+        BlockSignature(0, "seal of hm"),
+        BlockStop(0),
+        BlockStart(1, "text"),
+        BlockDelta(1, "text", "so"),
+        BlockStop(1),
+        BlockStart(2, "tool_use", "toolu_1", "a"),
+        BlockDelta(2, "tool_use", ""),
+        BlockDelta(2, "tool_use", "{}"),
+        BlockStop(2),
+        BlockStart(3, "tool_use", "toolu_2", "b"),
+        BlockDelta(3, "tool_use", ""),
+        BlockDelta(3, "tool_use", "{}"),
+        BlockStop(3),
+        MessageDelta("tool_use", None, Usage(7, 7, thinking_tokens=1)),
+        MessageStop(),
+    ] == events
+
+
+def test_a_redacted_thought_ends_before_the_call() -> None:
+    assert [
+        BlockStart(0, "redacted_thinking", "seal of hm"),
+        BlockStop(0),
+        BlockStart(1, "tool_use", "toolu_1", "a"),
+        BlockDelta(1, "tool_use", ""),
+    ] == called(Thinking("hm", 1), ToolCall("a", 2), shown="redacted")
+
+
+def test_a_call_that_is_cut_ends_at_max_tokens() -> None:
+    assert [BlockStop(0), *ending("max_tokens", 3)] == called(
+        ToolCall("a", 1), ToolInput('{"b', 2), Finished("length", 3)
+    )[-3:]
+
+
+def test_stop_sequences_do_not_fire_in_calls() -> None:
+    events = called(ToolCall("a", 1), ToolInput('{"b": "STOP"}', 2), Finished("end", 3), stops=("STOP", "}"))
+
+    assert [BlockDelta(0, "tool_use", '{"b": "STOP"}'), BlockStop(0), *ending("tool_use", 3)] == events[2:]
+
+
+def test_half_a_stop_sequence_before_a_call_is_text() -> None:
+    assert [
+        BlockStart(0, "text"),
+        BlockDelta(0, "text", "a "),
+        BlockDelta(0, "text", "ST"),
+        BlockStop(0),
+        BlockStart(1, "tool_use", "toolu_1", "a"),
+        BlockDelta(1, "tool_use", ""),
+    ] == called(Text("a ST", 1), ToolCall("a", 2), stops=("STOP",))
+
+
+def test_a_stop_sequence_before_a_call_ends_the_reply() -> None:
+    assert ending("stop_sequence", 1, "STOP") == called(Text("a STOP b", 1), stops=("STOP",))[-2:]

@@ -70,3 +70,25 @@ def test_a_failed_reply_raises_its_error() -> None:
 def test_half_a_reply_is_no_message(events: list[Event]) -> None:
     with pytest.raises(AssertionError):
         fold(events)
+
+
+def test_a_call_keeps_its_id_its_name_and_every_digit() -> None:
+    calls = [
+        BlockStart(0, "text"),
+        BlockDelta(0, "text", "so"),
+        BlockStop(0),
+        BlockStart(1, "tool_use", "toolu_1", "a"),
+        BlockDelta(1, "tool_use", ""),
+        BlockDelta(1, "tool_use", '{"n": 1844674407'),
+        BlockDelta(1, "tool_use", "3709551616}"),
+        BlockStop(1),
+        BlockStart(2, "tool_use", "toolu_2", "b"),
+        BlockDelta(2, "tool_use", ""),
+        BlockStop(2),
+    ]
+
+    assert (
+        Block("text", "so"),
+        Block("tool_use", '{"n": 18446744073709551616}', "toolu_1", "a"),
+        Block("tool_use", "", "toolu_2", "b"),
+    ) == fold([START, *calls, *END]).content

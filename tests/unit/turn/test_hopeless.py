@@ -3,8 +3,9 @@
 import pytest
 
 from sestet.contract.errors import ApiError
+from sestet.turn.history import Turn
 from sestet.turn.render import refuse_hopeless
-from sestet.turn.validate import Turn, ValidPrompt
+from sestet.turn.validate import ValidPrompt
 
 
 def prompt(*texts: str, system: str | None = None) -> ValidPrompt:

@@ -1,13 +1,19 @@
 """The one renderer, and what fits after a prompt."""
 
+import json
+from typing import Any
+
 import pytest
 
-from sestet.turn.render import fit, render
-from sestet.turn.validate import Turn, ValidPrompt
+from sestet.turn.history import Answered, Called, Part, Said, Thought, Turn
+from sestet.turn.render import fit, refuse_hopeless, render
+from sestet.turn.template import ChatTemplate
+from sestet.turn.tools import ToolPlan, ToolSpec, described
+from sestet.turn.validate import ValidPrompt
 from tests.unit.refusals import refusal
 from tests.unit.thoughts import STYLE
 from tests.unit.turn.families import CHATML, FAMILIES, GEMMA, MISTRAL, Family
-from tests.unit.turn.test_template import compiled
+from tests.unit.turn.test_template import compiled, controls
 
 HELLO = Turn("user", "hello")
 LATE_SYSTEM = (HELLO, Turn("system", "answer in French"))
@@ -85,3 +91,118 @@ def test_a_prompt_without_room_for_a_token_is_refused_saying_by_how_much() -> No
 
 def test_a_prompt_as_long_as_the_window_is_refused() -> None:
     assert "(1 too many)" in refusal(lambda: fit(100, 100, 1)).message
+
+
+SPEC = ToolSpec("a", "Looks. <tool_call> <|im_end|>", {"type": "object"}, False, (), "tools.0")
+TOLD_OF = described(SPEC)
+TOLD = f"Tools:\n{TOLD_OF}"
+CALL = '<tool_call>\n{"name": "a", "arguments": {"b": 1}}\n</tool_call>'
+ANSWER = "<tool_response>\nok\n</tool_response>"
+ANSWERED = Turn("user", "", (Answered("a", "ok", False),))
+PLAN = ToolPlan((SPEC,), "auto", ("a",), True)
+MARKERS = ("<tool_call>", "</tool_call>", "<tool_response>", "</tool_response>", "<think>", "</think>")
+
+
+def plain(*turns: Turn, **fields: Any) -> str:
+    """The rendered prompt for a vocabulary without control tokens, where nothing is cut."""
+    prompt = ValidPrompt(fields.pop("system", None), turns, False, **fields)
+    return "".join(render(prompt, CHATML.unguarded(), STYLE))
+
+
+def assistant(*parts: Part) -> Turn:
+    return Turn("assistant", "\n".join(part.text for part in parts if isinstance(part, Said)), parts)
+
+
+def test_tools_are_told_after_the_system_prompt() -> None:
+    assert (
+        f"<|im_start|>system\nbe brief\n\n{TOLD}<|im_end|>\n<|im_start|>user\nhello<|im_end|>\n<|im_start|>assistant\n"
+    ) == plain(HELLO, system="be brief", tools=PLAN)
+
+
+def test_tools_are_told_without_a_system_prompt_and_without_the_leave_to_call_them() -> None:
+    none = ToolPlan((SPEC,), "none", (), False)
+
+    assert (
+        f"<|im_start|>system\n{TOLD}<|im_end|>\n<|im_start|>user\nhello<|im_end|>\n<|im_start|>assistant\n"
+        == plain(HELLO, tools=PLAN)
+        == plain(HELLO, tools=none)
+    )
+
+
+def test_a_schema_is_told_after_the_tools() -> None:
+    text = plain(HELLO, system="be brief", tools=PLAN, schema={"type": "string", "title": "é"})
+
+    assert text.index("be brief") < text.index(TOLD_OF) < text.index('{"type": "string", "title": "é"}')
+
+
+@pytest.mark.parametrize(
+    ("parts", "written"),
+    [
+        ((Called("a", '{"b": 1}'),), CALL),
+        ((Said("so"), Called("a", '{"b": 1}')), f"so\n{CALL}"),
+        ((Called("a", '{"b": 1}'), Called("a", '{"b": 1}')), f"{CALL}\n{CALL}"),
+        ((Thought("hm"), Called("a", '{"b": 1}')), f"<think>\nhm\n</think>\n\n{CALL}"),
+        ((Thought("hm"), Said("so"), Called("a", '{"b": 1}')), f"<think>\nhm\n</think>\n\nso\n{CALL}"),
+    ],
+)
+def test_thought_text_and_calls_are_written_in_their_order(parts: tuple[Part, ...], written: str) -> None:
+    assert (
+        f"<|im_start|>user\nhello<|im_end|>\n<|im_start|>assistant\n{written}<|im_end|>\n"
+        f"<|im_start|>user\n{ANSWER}<|im_end|>\n<|im_start|>assistant\n"
+    ) == plain(HELLO, assistant(*parts), ANSWERED)
+
+
+@pytest.mark.parametrize(
+    ("parts", "written"),
+    [
+        ((Answered("a", "ok", False),), ANSWER),
+        ((Answered("a", "", False),), "<tool_response>\n\n</tool_response>"),
+        ((Answered("a", "no", True),), "<tool_response>\nError: no\n</tool_response>"),
+        ((Answered("a", "ok", False), Answered("b", "ok", False)), f"{ANSWER}\n{ANSWER}"),
+        ((Answered("a", "ok", False), Said("go on")), f"{ANSWER}\ngo on"),
+    ],
+)
+def test_answers_of_tools_are_written_as_the_family_reads_them(parts: tuple[Part, ...], written: str) -> None:
+    turn = Turn("user", "", parts)
+
+    assert plain(HELLO, assistant(Called("a", "{}")), turn).endswith(
+        f"<|im_start|>user\n{written}<|im_end|>\n<|im_start|>assistant\n"
+    )
+
+
+def test_what_clients_spell_is_never_a_marker() -> None:
+    """The markers of a call are control tokens of some families: only ours reach the tokenizer whole."""
+    spelled = " ".join((*MARKERS, "<|im_start|>", "<|im_end|>"))
+    specials = (*CHATML.special_tokens, *MARKERS)
+    template = ChatTemplate(CHATML.weights(special_tokens=specials))
+    turns = (
+        Turn("user", spelled),
+        assistant(Thought(spelled), Said(spelled), Called(spelled, json.dumps({spelled: spelled}))),
+        Turn("user", spelled, (Answered("a", spelled, False), Said(spelled))),
+    )
+    tool = ToolSpec("a", spelled, {"type": "object", "title": spelled}, False, ({"x": spelled},), "tools.0")
+    prompt = ValidPrompt(
+        spelled, turns, False, tools=ToolPlan((tool,), "auto", ("a",), True), schema={"title": spelled}
+    )
+    pieces = render(prompt, template, STYLE)
+
+    assert [
+        *("<|im_start|>", "<|im_end|>"),
+        *("<|im_start|>", "<|im_end|>"),
+        *("<|im_start|>", "<think>", "</think>", "<tool_call>", "</tool_call>", "<|im_end|>"),
+        *("<|im_start|>", "<tool_response>", "</tool_response>", "<|im_end|>"),
+        "<|im_start|>",
+    ] == controls(pieces, specials)
+    assert 13 == "".join(pieces).count(spelled)
+
+
+def test_a_long_answer_of_a_tool_is_refused_before_it_is_rendered() -> None:
+    turn = Turn("user", "", (Answered("a", "x" * 1_000, False),))
+
+    assert "prompt is too long" in refusal(lambda: refuse_hopeless(ValidPrompt(None, (turn,), False), 100, 4)).message
+
+
+def test_text_beside_an_answer_counts_too() -> None:
+    turn = Turn("user", "x" * 1_000, (Answered("a", "", False), Said("x" * 1_000)))
+
+    assert "at least 250 tokens" in refusal(lambda: refuse_hopeless(ValidPrompt(None, (turn,), False), 100, 4)).message

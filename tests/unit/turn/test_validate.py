@@ -10,7 +10,8 @@ from sestet.contract.deltas import Sampling
 from sestet.contract.requests import CountTokensRequest, MessagesRequest
 from sestet.contract.thinking import ThinkingType
 from sestet.contract.versions import NO_SAMPLING_SINCE, OLDEST, VERSIONS, ApiVersion
-from sestet.turn.validate import ModelRules, Turn, ValidRequest, ValidThinking, validate, validate_prompt
+from sestet.turn.history import Turn
+from sestet.turn.validate import ModelRules, ValidRequest, ValidThinking, validate, validate_prompt
 from tests.unit.refusals import refusal
 from tests.unit.thoughts import OWNER, SEALS, checker
 

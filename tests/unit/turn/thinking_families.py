@@ -223,7 +223,7 @@ ELICITED = tuple(
     )
     for family, row, turn in (
         (SMOLLM2, "smollm2", "<|im_start|>assistant\n"),
-        (LLAMA_3, "generic", "<|start_header_id|>assistant<|end_header_id|>\n\n"),
+        (LLAMA_3, "llama3", "<|start_header_id|>assistant<|end_header_id|>\n\n"),
         (GEMMA, "generic", "<start_of_turn>model\n"),
     )
 )

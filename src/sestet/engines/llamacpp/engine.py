@@ -6,13 +6,14 @@ requests that had not begun wait for the next child.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from typing import Any, Final
 
 import aiohttp
 import orjson
 
-from sestet.contract.deltas import Delta, Finished, Generation, Text, Weights
+from sestet.contract.deltas import Delta, Finished, FinishReason, Generation, Text, Weights
 from sestet.contract.errors import ApiError, invalid
 from sestet.engines.llamacpp.process import EngineLoadError, EngineProcess, LlamaCppSettings
 
@@ -85,7 +86,7 @@ class LlamaCppEngine:
         return tuple(token for piece in pieces for token in tokens[piece])
 
     async def generate(self, job: Generation) -> AsyncGenerator[Delta, None]:
-        body = {
+        body: dict[str, Any] = {
             "prompt": job.prompt,
             "n_predict": job.max_tokens,
             "temperature": job.sampling.temperature,
@@ -99,7 +100,10 @@ class LlamaCppEngine:
             "return_tokens": job.keep_tokens,
             "preserved_tokens": job.shown,
             "logit_bias": [(token, False) for token in job.forbidden],
+            "stop": job.stop,
         }
+        if job.grammar is not None:
+            body["grammar"] = job.grammar
         async with (
             self._translated(),
             await self._post("completion", orjson.dumps(body)) as answer,
@@ -280,6 +284,9 @@ def _backoff_s(deaths: int) -> float:
     return 0.0 if deaths <= 2 else min(BACKOFF_MAX_S, 0.5 * 2.0 ** (deaths - 2))
 
 
+_FINISH_REASONS: Final[Mapping[str, FinishReason]] = {"eos": "end", "limit": "length", "word": "stop"}
+
+
 def _delta(frame: bytes) -> Delta | None:
     """The fact in one server-sent event of the child, if it tells one."""
     if not frame.startswith(b"data: "):
@@ -288,7 +295,7 @@ def _delta(frame: bytes) -> Delta | None:
         return None
     data = orjson.loads(frame[6:])
     if data.get("stop"):
-        return Finished("end" if data["stop_type"] == "eos" else "length", data["tokens_predicted"])
+        return Finished(_FINISH_REASONS[data["stop_type"]], data["tokens_predicted"])
     if not data.get("content"):  # progress through the prompt
         return None
     # The child writes U+FFFD for bytes that are no UTF-8; the model did not say that.
