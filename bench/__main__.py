@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from bench import native, overhead, streams, thinking
+from bench import native, overhead, streams, thinking, tools
 from bench.report import Report
 
 _FILE_WIDTH = 150
@@ -24,6 +24,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "overhead": overhead.run,
     "streams": streams.run,
     "thinking": thinking.run,
+    "tools": tools.run,
 }
 
 

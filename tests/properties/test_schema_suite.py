@@ -91,7 +91,6 @@ CASES: list[tuple[str, dict[str, Any], list[Any], list[Any]]] = [
     ("enum", {"enum": [1, None, True, "1", [1], {"a": 1}]}, [1, None, True, "1", [1], {"a": 1}],
      [False, 2, "null", [], [2], {"a": 2}, {}]),
     ("enum", {"type": "string", "enum": ["a", 1, None]}, ["a"], [1, None, "b"]),
-    ("enum", {"enum": [2**53 + 1, BIG]}, [2**53 + 1, BIG], [2**53, BIG + 1]),
     ("const", {"const": "é\"\\\n\U0001f600"}, ["é\"\\\n\U0001f600"], ["é", "", None]),
     ("const", {"const": {"a": [1, {"b": None}]}}, [{"a": [1, {"b": None}]}], [{"a": [1]}, {}, {"a": [1, {"b": 0}]}]),
     ("const", {"const": None}, [None], [0, "", False]),

@@ -20,7 +20,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 MESSAGES_MAX = 100_000
-TOOLS_MAX = 10_000
+TOOLS_MAX = 1_000
 THINKING_BUDGET_MIN = 1_024
 STOP_SEQUENCES_MAX = 1_000
 STOP_SEQUENCE_CHARACTERS_MAX = 1_000

@@ -129,6 +129,10 @@ class ScriptedEngine:
         return self.script.slots
 
     @property
+    def enforces_grammars(self) -> bool:
+        return False
+
+    @property
     def ready(self) -> bool:
         return asyncio.get_running_loop().time() >= self._down_until
 

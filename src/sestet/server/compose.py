@@ -152,7 +152,10 @@ async def build(config: Config, on_load: Callable[[Plan], None] = lambda _plan: 
     names = catalog(config, plans, {one.id: served[one.id].engine.weights.window for one in plans})
     metrics.watch(served)
     endpoints = Endpoints(
-        Messages(names, served, metrics, thoughts, Grammars(worker.compile)), Models(names, served), lifecycle, heart
+        Messages(names, served, metrics, thoughts, Grammars(worker.compile, worker.departure)),
+        Models(names, served),
+        lifecycle,
+        heart,
     )
     keyring = Keyring(key.get_secret_value() for key in config.access.keys)
     hosts = (*config.server.allowed_hosts, config.server.host)

@@ -1,6 +1,6 @@
 """Calls of tools in what an engine says."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 
 from sestet.contract.deltas import Delta, Finished, Text, ToolCall
@@ -40,4 +40,18 @@ async def with_value(deltas: AsyncGenerator[Delta, None]) -> AsyncGenerator[Delt
                 called = True
             elif isinstance(delta, Finished) and not (called or delta.reason == "length" or is_json("".join(text))):
                 raise ApiError("api_error", "the model's answer is not the JSON that was asked for")
+            yield delta
+
+
+async def within(
+    deltas: AsyncGenerator[Delta, None], keep: Callable[[str, bool], Awaitable[None]]
+) -> AsyncGenerator[Delta, None]:
+    """The same deltas; `keep` is asked at the end whether their text, whole or cut, kept to the grammar."""
+    text: list[str] = []
+    async with aclosing(deltas):
+        async for delta in deltas:
+            if isinstance(delta, Text):
+                text.append(delta.text)
+            elif isinstance(delta, Finished):
+                await keep("".join(text), delta.reason != "length")
             yield delta

@@ -1,6 +1,7 @@
 """Compiles clients' grammars in a process of its own: what brings the compiler down does not bring the server down.
 
-One JSON line in, a grammar; one JSON line out, the compiler's complaint, empty if there is none. The process ends with
+One JSON line in, a grammar, or a grammar and a text that is to keep to it; one JSON line out, the complaint, empty if
+there is none. The process ends with
 its standard input, and so with the server.
 """
 
@@ -14,6 +15,8 @@ import sys
 import threading
 import time
 from typing import Final
+
+from llguidance import LLMatcher, LLTokenizer
 
 COMPILE_MAX_S: Final = 2.0
 MEMORY_MAX: Final = 2 * 2**30
@@ -30,11 +33,18 @@ class GrammarWorker:
 
     def compile(self, grammar: str) -> str:
         """The compiler's complaint. Blocks; for use in a thread."""
+        return self._ask(grammar)
+
+    def departure(self, grammar: str, text: str, whole: bool) -> str:
+        """What is wrong with a text that is to keep to this grammar; `whole` or cut. Blocks too."""
+        return self._ask([grammar, text, whole])
+
+    def _ask(self, order: str | list[object]) -> str:
         with self._one_at_a_time:
             process = self._process or self._start()
             assert process.stdin is not None
             try:
-                process.stdin.write(json.dumps(grammar).encode() + b"\n")
+                process.stdin.write(json.dumps(order).encode() + b"\n")
                 process.stdin.flush()
                 return str(json.loads(_line(process, COMPILE_MAX_S)))
             except (OSError, ValueError):  # it died, or had to be ended
@@ -50,7 +60,7 @@ class GrammarWorker:
             [sys.executable, "-m", __name__],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env={name: value for name, value in os.environ.items() if not name.startswith("SESTET_")},
+            env={},
         )
         _line(self._process, START_MAX_S)
         return self._process
@@ -76,9 +86,28 @@ def _line(process: subprocess.Popen[bytes], timeout_s: float) -> bytes:
     return output
 
 
-def main() -> None:
-    from llguidance import LLMatcher  # noqa: PLC0415 - the server's own process imports this module and not that one
+def _complaint(grammar: str) -> str:
+    """Compiled as an engine does it, up to the choice of the first token: some grammars fail, or never end, there."""
+    complaint = LLMatcher.validate_grammar(grammar)
+    if complaint:
+        return complaint
+    matcher = LLMatcher(LLTokenizer("byte"), grammar)
+    if not matcher.is_error():
+        matcher.compute_bitmask()
+    return TOO_COMPLEX if matcher.is_error() else ""
 
+
+def _departure(grammar: str, text: str, whole: bool) -> str:
+    """Where the text leaves the grammar, if it does; a `whole` one must end where the grammar lets it."""
+    matcher = LLMatcher(LLTokenizer("byte"), grammar)
+    spelled = list(text.encode())
+    taken = matcher.try_consume_tokens(spelled)
+    if taken < len(spelled) or matcher.is_error():
+        return f"it leaves the grammar after {taken} bytes"
+    return "it ends before the grammar does" if whole and not matcher.is_accepting() else ""
+
+
+def main() -> None:
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_MAX, MEMORY_MAX))
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
@@ -86,7 +115,8 @@ def main() -> None:
     answers.flush()
     for line in sys.stdin.buffer:
         try:
-            complaint = LLMatcher.validate_grammar(json.loads(line))
+            order = json.loads(line)
+            complaint = _complaint(order) if isinstance(order, str) else _departure(*order)
         except BaseException as error:  # a panic is no `Exception`
             with contextlib.suppress(BaseException):
                 complaint = str(error).strip() or TOO_COMPLEX

@@ -22,9 +22,15 @@ _WAIT_MAX_S: Final = 30.0  # for those in front, each of whom has its own time
 class Grammars:
     """`await grammars.checked(text, path)`: the same text, once it has been compiled."""
 
-    def __init__(self, compile_grammar: Callable[[str], str]) -> None:
-        """`compile_grammar` says what is wrong with a grammar, nothing if it can be used; it may block."""
+    def __init__(
+        self,
+        compile_grammar: Callable[[str], str],
+        departure: Callable[[str, str, bool], str] = lambda _grammar, _text, _whole: "",
+    ) -> None:
+        """`compile_grammar` says what is wrong with a grammar, nothing if it can be used; `departure` what is wrong
+        with a text that is to keep to one. Both may block."""
         self._compile = compile_grammar
+        self._departure = departure
         self._known: OrderedDict[str, str] = OrderedDict()
         self._turn = asyncio.Semaphore(AT_ONCE)
 
@@ -42,6 +48,11 @@ class Grammars:
         if complaint:
             raise invalid(f"the schema cannot be used: {complaint}", path)
         return grammar
+
+    async def keep(self, grammar: str, text: str, *, whole: bool) -> None:
+        """Raises if an engine let a reply leave its grammar, as some do where it becomes too much for them."""
+        if await asyncio.to_thread(self._departure, grammar, text, whole):
+            raise ApiError("api_error", "the model's reply left the schema; the schema may be too complex")
 
     async def _compiled(self, grammar: str, path: str) -> str:
         try:

@@ -15,7 +15,7 @@ from sestet.contract.events import Event, StopReason, Usage
 from sestet.contract.requests import CountTokensRequest, MessagesRequest
 from sestet.contract.tools import ToolSyntax
 from sestet.contract.versions import ApiVersion
-from sestet.services.calls import with_calls, with_value
+from sestet.services.calls import with_calls, with_value, within
 from sestet.services.grammars import Grammars
 from sestet.services.ports import Books, Ending, Settlement
 from sestet.services.served import Served
@@ -117,6 +117,8 @@ class Messages:
             shown = "redacted" if self._redacts(valid.prompt) else thinking.display
             budget = budget_within(room, valid.max_tokens, thinking.budget)
             generate = partial(think, served.engine, served.thinker, job, budget)
+        if reply_grammar is not None and served.engine.enforces_grammars and not served.control_tokens:
+            generate = partial(self._generate_within, generate, reply_grammar)
         if valid.prompt.callable_plan is not None:
             generate = partial(
                 _generate_with_calls, generate, valid.prompt, valid.prompt.callable_plan, served.style.tools
@@ -203,6 +205,9 @@ class Messages:
         else:
             pieces = render(prompt, served.template, served.style)
         return await served.engine.encode(pieces)
+
+    def _generate_within(self, generate: Generate, text: str) -> AsyncGenerator[Delta, None]:
+        return within(generate(), lambda said, whole: self._grammars.keep(text, said, whole=whole))
 
     async def _grammar(self, prompt: ValidPrompt, served: Served) -> str | None:
         """What the reply must keep to. Every schema is compiled by itself first, so that a refusal names its path."""

@@ -21,6 +21,11 @@ class Engine(Protocol):
         ...
 
     @property
+    def enforces_grammars(self) -> bool:
+        """Whether what is said keeps to the grammar of a job; what does not is then the engine's fault."""
+        ...
+
+    @property
     def ready(self) -> bool:
         """Whether a generation started now would make progress."""
         ...

@@ -4,7 +4,6 @@
 compiler, which has the last word (services/grammars.py).
 """
 
-import json
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 from urllib.parse import unquote
@@ -15,6 +14,8 @@ DEPTH_MAX = 64
 BYTES_MAX = 256 * 1024
 LEVELS_MAX = 400  # of schemas within schemas, references followed: compilers of schemas are recursive
 _EXACT_MAX: Final = 2**53
+# Of others the compiler makes machines as large as the number.
+_MULTIPLES: Final = frozenset((*range(1, 1001), 0.5, 0.25, 0.1, 0.01))
 _TYPES: Final = ("object", "array", "string", "integer", "number", "boolean", "null")
 _FORMATS: Final = (
     "date-time", "time", "date", "duration", "email", "hostname", "uri", "ipv4", "ipv6", "uuid",
@@ -34,10 +35,11 @@ EXTENDED: Final = frozenset(
 
 
 def check_size(schema: Mapping[str, Any], path: str) -> None:
-    """Bounds every schema, strict or not: what comes after is recursive."""
-    if _depth(schema) > DEPTH_MAX:
+    """Bounds every schema, strict or not: what comes after is recursive, or takes time for each of its parts."""
+    depth, characters = _extent(schema)
+    if depth > DEPTH_MAX:
         raise invalid(f"the schema is nested more than {DEPTH_MAX} levels deep", path)
-    if len(json.dumps(schema)) > BYTES_MAX:
+    if characters > BYTES_MAX:
         raise invalid(f"Schema is too complex for compilation: it is larger than {BYTES_MAX} bytes", path)
     if _levels(schema) > LEVELS_MAX:
         raise invalid(f"Schema is too complex for compilation: it is more than {LEVELS_MAX} levels deep", path)
@@ -45,6 +47,10 @@ def check_size(schema: Mapping[str, Any], path: str) -> None:
         for keyword in ("enum", "const"):
             if keyword in part and _holds_large_number(part[keyword]):
                 raise invalid(f"numbers beyond {_EXACT_MAX} cannot be told apart here", f"{at}.{keyword}")
+        if "multipleOf" in part and (
+            isinstance(part["multipleOf"], list | dict) or part["multipleOf"] not in _MULTIPLES
+        ):
+            raise invalid("only whole numbers to 1000 and 0.5, 0.25, 0.1, 0.01 are supported", f"{at}.multipleOf")
 
 
 def check(schema: Mapping[str, Any], path: str, *, extended: bool) -> None:
@@ -103,6 +109,11 @@ def _parts(schema: Mapping[str, Any], path: str) -> Iterator[tuple[str, Mapping[
                 raise invalid("this must be a list of schemas", f"{at}.{keyword}")
             todo += [(f"{at}.{keyword}.{position}", one) for position, one in enumerate(inner)]
         todo += [(f"{at}.{keyword}", part[keyword]) for keyword in ("items", "additionalProperties") if keyword in part]
+
+
+def references(schema: Mapping[str, Any]) -> int:
+    """How many `$ref` there are."""
+    return sum("$ref" in part for _, part in _parts(schema, ""))
 
 
 def _refuse_recursion(schema: Mapping[str, Any], path: str) -> None:
@@ -188,15 +199,20 @@ def _holds_large_number(value: object) -> bool:
     return False
 
 
-def _depth(value: object) -> int:
-    deepest, todo = 0, [(value, 1)]
-    while todo:
+def _extent(value: object) -> tuple[int, int]:
+    """How deep, and about how many characters as JSON; no more is looked at than the bounds allow."""
+    deepest, characters, todo = 0, 0, [(value, 1)]
+    while todo and deepest <= DEPTH_MAX and characters <= BYTES_MAX:
         one, depth = todo.pop()
         deepest = max(deepest, depth)
-        if depth > DEPTH_MAX:
-            return depth
-        if isinstance(one, Mapping):
+        if isinstance(one, str):
+            characters += len(one) + 2
+        elif isinstance(one, Mapping):
+            characters += 2 + sum(len(key) + 4 for key in one) + 2 * max(0, len(one) - 1)
             todo += [(inner, depth + 1) for inner in one.values()]
-        elif isinstance(one, list | tuple):
-            todo += [(inner, depth + 1) for inner in one]
-    return deepest
+        elif isinstance(one, list):
+            characters += 2 + 2 * max(0, len(one) - 1)
+            todo += [(inner, depth + 1) for inner in one] if characters <= BYTES_MAX else []
+        else:
+            characters += 4
+    return deepest, characters

@@ -15,7 +15,7 @@ from sestet.contract.requests import (
     ToolChoiceNone,
     ToolChoiceTool,
 )
-from sestet.turn.schemas import check, check_size
+from sestet.turn.schemas import check, check_size, references
 from sestet.turn.tools import ToolPlan, ToolSpec
 
 
@@ -77,7 +77,7 @@ def _client_tool(tool: ClientTool, path: str) -> ToolSpec:
 
 
 def _check_examples(examples: Sequence[Mapping[str, Any]], schema: Mapping[str, Any], path: str) -> None:
-    if not examples:
+    if not examples or references(schema) > _REFERENCES_MAX:
         return
     try:
         validator = jsonschema_rs.validator_for(dict(schema), retriever=_retrieve_nothing)
@@ -87,6 +87,10 @@ def _check_examples(examples: Sequence[Mapping[str, Any]], schema: Mapping[str, 
         check_size(example, f"{path}.input_examples.{position}")
         if not validator.is_valid(example):
             raise invalid("the example does not satisfy the tool's `input_schema`", f"{path}.input_examples.{position}")
+
+
+# Checking follows every path through the references, and a few of them make very many.
+_REFERENCES_MAX: Final = 16
 
 
 def _retrieve_nothing(uri: str) -> NoReturn:

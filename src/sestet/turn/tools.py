@@ -35,7 +35,8 @@ class ToolPlan:
 
     @property
     def callable_tools(self) -> tuple[ToolSpec, ...]:
-        return tuple(tool for tool in self.tools if tool.name in self.callable_names)
+        names = frozenset(self.callable_names)
+        return tuple(tool for tool in self.tools if tool.name in names)
 
 
 def described(tool: ToolSpec) -> str:

@@ -19,6 +19,7 @@ class OneAnswer:
 
     slots = 1
     ready = True
+    enforces_grammars = True
     weights = Weights(100, "", "", "", ())
 
     def __init__(self, *answers: Sequence[Delta]) -> None:

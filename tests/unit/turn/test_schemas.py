@@ -303,3 +303,21 @@ def test_references_that_are_few_enough_are_taken() -> None:
 
 def test_many_references_to_one_schema_are_not_deep() -> None:
     check_size(closed(**{f"p{number}": {"$ref": "#/$defs/a"} for number in range(2_000)}) | {"$defs": {"a": {}}}, "s")
+
+
+@pytest.mark.parametrize("keyword", ["enum", "const"])
+def test_numbers_that_the_compiler_cannot_tell_apart_are_refused(keyword: str) -> None:
+    inner: object = [2**53 + 1] if keyword == "enum" else {"a": -(2**64)}
+    error = refusal(lambda: check_size(closed(x={keyword: inner}), "s"))
+    check_size(closed(x={keyword: [2**53]}), "s")
+
+    assert f"s.properties.x.{keyword}" == error.param
+
+
+@pytest.mark.parametrize("value", [1001, 400009, 0, -1, 0.3, 999.983, "x", None])
+def test_a_multiple_that_would_cost_the_engine_its_time_is_refused(value: object) -> None:
+    assert "s.multipleOf" == refusal(lambda: check_size({"multipleOf": value}, "s")).param
+
+
+def test_a_schema_of_millions_of_values_is_refused_without_looking_at_them_all() -> None:
+    assert "s" == refusal(lambda: check_size({"enum": [1] * 3_000_000}, "s")).param

@@ -67,6 +67,10 @@ class LlamaCppEngine:
         return self._slots
 
     @property
+    def enforces_grammars(self) -> bool:
+        return True
+
+    @property
     def ready(self) -> bool:
         return self._up.is_set()
 
@@ -115,7 +119,7 @@ class LlamaCppEngine:
                 progressed()
                 *frames, buffer = (buffer + chunk).split(b"\n\n")
                 for frame in frames:
-                    delta = _delta(frame)
+                    delta = _delta(frame, job)
                     if job.max_tokens == 0:
                         # The child draws one token even when asked for none; the prompt is read, nothing is said.
                         delta = Finished("length", 0) if isinstance(delta, Finished) else None
@@ -287,7 +291,7 @@ def _backoff_s(deaths: int) -> float:
 _FINISH_REASONS: Final[Mapping[str, FinishReason]] = {"eos": "end", "limit": "length", "word": "stop"}
 
 
-def _delta(frame: bytes) -> Delta | None:
+def _delta(frame: bytes, job: Generation) -> Delta | None:
     """The fact in one server-sent event of the child, if it tells one."""
     if not frame.startswith(b"data: "):
         if frame.startswith(b"error: "):
@@ -298,5 +302,6 @@ def _delta(frame: bytes) -> Delta | None:
         return Finished(_FINISH_REASONS[data["stop_type"]], data["tokens_predicted"])
     if not data.get("content"):  # progress through the prompt
         return None
-    # The child writes U+FFFD for bytes that are no UTF-8; the model did not say that.
-    return Text(data["content"].replace("\ufffd", ""), data["tokens_predicted"], tuple(data["tokens"]))
+    # The child writes U+FFFD for bytes that are no UTF-8; the model did not say that, unless a grammar had it to.
+    content = data["content"] if job.grammar is not None else data["content"].replace("\ufffd", "")
+    return Text(content, data["tokens_predicted"], tuple(data["tokens"]))
