@@ -50,9 +50,10 @@ class Grammars:
         return grammar
 
     async def keep(self, grammar: str, text: str, *, whole: bool) -> None:
-        """Raises if an engine let a reply leave its grammar, as some do where it becomes too much for them."""
+        """Raises if an engine let a reply leave its grammar, as some do where it becomes too much for them. The schema
+        is the client's to change: asked again, the same would happen."""
         if await asyncio.to_thread(self._departure, grammar, text, whole):
-            raise ApiError("api_error", "the model's reply left the schema; the schema may be too complex")
+            raise invalid("Schema is too complex: the model's reply could not be kept to it")
 
     async def _compiled(self, grammar: str, path: str) -> str:
         try:
