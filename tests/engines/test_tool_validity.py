@@ -226,17 +226,17 @@ def check(server: RunningServer, asked: Sequence[Asked], cut_max: float) -> None
 
 
 def test_calls_of_generated_tools_satisfy_their_schemas(extended: RunningServer) -> None:
-    check(extended, list(generated_calls(Random("calls").sample(range(500), 10))), cut_max=0.3)
+    check(extended, list(generated_calls(Random("calls").sample(range(500), 5))), cut_max=0.6)
 
 
 def test_calls_of_real_tools_satisfy_their_schemas(extended: RunningServer) -> None:
-    check(extended, list(real_calls(Random("real").sample(range(200), 6))), cut_max=0.5)
+    check(extended, list(real_calls(Random("real").sample(range(200), 3))), cut_max=0.7)
 
 
 def test_calls_without_bounds_keep_to_their_schemas_as_far_as_they_go(extended: RunningServer) -> None:
     """Texts without a bound seldom end here: most of these are cut."""
-    check(extended, list(real_calls(Random("unbounded").sample(range(200), 2), bounds=False)), cut_max=1)
+    check(extended, list(real_calls(Random("unbounded").sample(range(200), 1), bounds=False)), cut_max=1)
 
 
 def test_structured_output_satisfies_its_schema(extended: RunningServer) -> None:
-    check(extended, list(outputs(Random("outputs").sample(range(300), 10))), cut_max=0.4)
+    check(extended, list(outputs(Random("outputs").sample(range(300), 5))), cut_max=0.6)

@@ -12,7 +12,7 @@ from sestet.catalog.catalog import Catalog, Route
 from sestet.contract.deltas import Delta, Generation
 from sestet.contract.errors import ApiError, ErrorKind
 from sestet.contract.events import Event, StopReason, Usage
-from sestet.contract.requests import CountTokensRequest, MessagesRequest
+from sestet.contract.requests import CountTokensRequest, MessagesRequest, PromptRequest
 from sestet.contract.tools import ToolSyntax
 from sestet.contract.versions import ApiVersion
 from sestet.services.calls import with_calls, with_value, within
@@ -29,6 +29,7 @@ from sestet.turn.thoughts import ThoughtChecker, ThoughtPolicy
 from sestet.turn.tools import CallSplitter, ToolPlan
 from sestet.turn.validate import ValidPrompt, validate, validate_prompt
 
+_MANY_PARTS = 1_000
 _LARGE_PROMPT_CHARACTERS = 256 * 1024  # rendered in a thread, so that other replies go on meanwhile
 
 
@@ -92,7 +93,11 @@ class Messages:
         route, served = self._find(request.model)
         owner = Owner(route.card.id, call.workspace)
         checker = self._checker(owner)
-        valid = validate(request, served.rules(route.card, call.betas), call.version, checker)
+        rules = served.rules(route.card, call.betas)
+        if _is_long(request):
+            valid = await asyncio.to_thread(validate, request, rules, call.version, checker)
+        else:
+            valid = validate(request, rules, call.version, checker)
         window = served.window(route.card, call.betas)
         thinking = valid.thinking
         if thinking is not None:
@@ -140,7 +145,11 @@ class Messages:
         """What `input_tokens` of the same request would be: the same checks, the same renderer."""
         route, served = self._find(request.model)
         checker = self._checker(Owner(route.card.id, call.workspace))
-        prompt = validate_prompt(request, served.rules(route.card, call.betas), checker)
+        rules = served.rules(route.card, call.betas)
+        if _is_long(request):
+            prompt = await asyncio.to_thread(validate_prompt, request, rules, checker)
+        else:
+            prompt = validate_prompt(request, rules, checker)
         await self._grammar(prompt, served)
         return len(await self._tokens(prompt, served))
 
@@ -243,3 +252,10 @@ def _generate_with_calls(
 
 def _generate_value(generate: Generate) -> AsyncGenerator[Delta, None]:
     return with_value(generate())
+
+
+def _is_long(request: PromptRequest) -> bool:
+    """Whether it has so many parts that other replies should go on while they are looked at."""
+    return len(request.messages) > _MANY_PARTS or any(
+        not isinstance(message.content, str) and len(message.content) > _MANY_PARTS for message in request.messages
+    )

@@ -113,7 +113,7 @@ def _parts(
         if message.content:
             yield Said(message.content)
         return
-    if all(isinstance(block, TextBlock) for block in message.content):
+    if _is_text(message.content):
         text = join_text(message.content)
         if text:
             yield Said(text)
@@ -135,6 +135,10 @@ def join_text(content: str | Sequence[InputBlock] | None) -> str:
     if content is None or isinstance(content, str):
         return content or ""
     return BLOCK_SEPARATOR.join([block.text for block in content if isinstance(block, TextBlock)])
+
+
+def _is_text(blocks: Sequence[InputBlock]) -> bool:
+    return all(isinstance(block, TextBlock) for block in blocks)
 
 
 def _loop_start(messages: Sequence[InputMessage]) -> int:
@@ -163,6 +167,8 @@ def _check_pairs(messages: Sequence[InputMessage]) -> dict[str, str]:
     """Every call is answered in the next turn, every answer has its call; the names of the tools by id of call."""
     names: dict[str, str] = {}
     waiting: dict[str, int] = {}
+    if all(isinstance(message.content, str) or _is_text(message.content) for message in messages):
+        return names
     for role, turn in groupby(enumerate(messages), key=lambda one: one[1].role):
         blocks = [_Placed(p, at, block) for p, message in turn for at, block in enumerate(_blocks(message))]
         _check_roles(role, blocks)
