@@ -38,7 +38,7 @@ MODEL = "smollm2-135m-instruct"
 STAND_IN = "claude-3-7-sonnet-latest"  # its card allows more tokens than the window of these weights
 SEALS = Seals([b"the secret of the embedded cases."])
 OWNER = Owner("card", "default")
-SMALL_CASES, WHOLE_CASES, DIRECT_CASES = 16, 2, 82  # 100 in all
+SMALL_CASES, WHOLE_CASES, DIRECT_CASES = 16, 1, 83  # 100 in all
 SMALL_WINDOW = 160
 
 QUESTIONS = (

@@ -164,7 +164,7 @@ def warmed_up(server: RunningServer, model: str) -> RunningServer:
     return server
 
 
-@pytest.fixture(scope="module", params=["documented", "extended"])
+@pytest.fixture(scope="module", params=["extended"])
 def picky(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     """The scripted engine, which says what it says: only what comes before an engine is tested."""
     config = f'[tools]\nschemas = "{request.param}"\n'
