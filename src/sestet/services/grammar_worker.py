@@ -1,8 +1,7 @@
 """Compiles clients' grammars in a process of its own: what brings the compiler down does not bring the server down.
 
 One JSON line in, a grammar, or a grammar and a text that is to keep to it; one JSON line out, the complaint, empty if
-there is none. The process ends with
-its standard input, and so with the server.
+there is none. The process ends with its standard input, and so with the server.
 """
 
 import contextlib
@@ -41,13 +40,13 @@ class GrammarWorker:
 
     def _ask(self, order: str | list[object]) -> str:
         with self._one_at_a_time:
-            process = self._process or self._start()
-            assert process.stdin is not None
             try:
+                process = self._process or self._start()
+                assert process.stdin is not None
                 process.stdin.write(json.dumps(order).encode() + b"\n")
                 process.stdin.flush()
                 return str(json.loads(_line(process, COMPILE_MAX_S)))
-            except (OSError, ValueError):  # it died, or had to be ended
+            except (OSError, ValueError):  # it did not start, it died, or it has to be ended
                 self._end()
                 return TOO_COMPLEX
 

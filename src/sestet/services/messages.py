@@ -94,10 +94,8 @@ class Messages:
         owner = Owner(route.card.id, call.workspace)
         checker = self._checker(owner)
         rules = served.rules(route.card, call.betas)
-        if _is_long(request):
-            valid = await asyncio.to_thread(validate, request, rules, call.version, checker)
-        else:
-            valid = validate(request, rules, call.version, checker)
+        look = partial(validate, request, rules, call.version, checker)
+        valid = await asyncio.to_thread(look) if _is_long(request) else look()
         window = served.window(route.card, call.betas)
         thinking = valid.thinking
         if thinking is not None:
@@ -145,11 +143,8 @@ class Messages:
         """What `input_tokens` of the same request would be: the same checks, the same renderer."""
         route, served = self._find(request.model)
         checker = self._checker(Owner(route.card.id, call.workspace))
-        rules = served.rules(route.card, call.betas)
-        if _is_long(request):
-            prompt = await asyncio.to_thread(validate_prompt, request, rules, checker)
-        else:
-            prompt = validate_prompt(request, rules, checker)
+        look = partial(validate_prompt, request, served.rules(route.card, call.betas), checker)
+        prompt = await asyncio.to_thread(look) if _is_long(request) else look()
         await self._grammar(prompt, served)
         return len(await self._tokens(prompt, served))
 
