@@ -9,6 +9,7 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
+from urllib.parse import quote
 
 from pydantic import (
     AfterValidator,
@@ -76,7 +77,17 @@ class AccessSection(Section):
     """Who may call."""
 
     keys: Annotated[tuple[Annotated[SecretStr, AfterValidator(_printable)], ...], BeforeValidator(_comma_list)] = Field(
-        default=(), description="API keys; without any, only an address of this machine may be listened on"
+        default=(),
+        description="API keys of the default workspace; without any here or in the store, only an address of this "
+        "machine may be listened on",
+    )
+    admin_keys: Annotated[
+        tuple[Annotated[SecretStr, AfterValidator(_printable)], ...], BeforeValidator(_comma_list)
+    ] = Field(default=(), description="keys that administrate the organisation and cannot be used for inference")
+    key_peppers: Path | None = Field(
+        default=None,
+        description="file of the secrets that stored keys are hashed with, made at the first start; "
+        "by default `~/.local/share/sestet/key-peppers`",
     )
 
 
@@ -126,6 +137,25 @@ class ToolsSection(Section):
     )
 
 
+class StoreSection(Section):
+    """Where workspaces, keys, limits and the ledger are kept."""
+
+    url: SecretStr | None = Field(
+        default=None,
+        description="`sqlite:///FILE` or `postgresql://USER:PASSWORD@HOST:PORT/DATABASE`; "
+        "by default the SQLite file `~/.local/share/sestet/sestet.db`",
+    )
+    outbox: Path | None = Field(
+        default=None,
+        description="folder for bills that the database cannot take at the moment; "
+        "by default `~/.local/share/sestet/outbox`",
+    )
+    when_down: Literal["refuse", "serve"] = Field(
+        default="refuse",
+        description="new requests while the database cannot take their bills: 529, or served and billed afterwards",
+    )
+
+
 class WeightsSection(Section):
     """One GGUF file to serve. The first one answers for the stand-ins."""
 
@@ -133,6 +163,13 @@ class WeightsSection(Section):
     id: str | None = Field(default=None, description="its snapshot id; by default made from the file's name")
     display_name: str | None = Field(default=None, description="its name; by default the file's")
     aliases: tuple[str, ...] = Field(default=(), description="further names; `<id>-latest` always exists")
+
+
+class OwnPrice(Section):
+    """What running a set of weights costs the operator, in US dollars per million tokens."""
+
+    input: float = Field(default=0.0, ge=0, le=10_000, description="for each token of a prompt, cached or not")
+    output: float = Field(default=0.0, ge=0, le=10_000, description="for each token of a reply")
 
 
 class LogSection(Section):
@@ -152,9 +189,13 @@ class Config(Section):
     engine: EngineSection = EngineSection()
     thinking: ThinkingSection = ThinkingSection()
     tools: ToolsSection = ToolsSection()
+    store: StoreSection = StoreSection()
     log: LogSection = LogSection()
     weights: tuple[WeightsSection, ...] = ()
     aliases: dict[str, str] = Field(default_factory=dict, description="aliases to add or move: name = snapshot id")
+    own_prices: dict[str, OwnPrice] = Field(
+        default_factory=dict, description="what weights cost you, by their snapshot id: `{ input = 0.1, output = 0.2 }`"
+    )
 
 
 def load(
@@ -255,10 +296,32 @@ def _nearest(name: str, known: Mapping[str, object] | list[str]) -> str:
 
 
 def default_signing_keys() -> Path:
+    return _data_folder() / "signing-keys"
+
+
+def default_key_peppers() -> Path:
+    return _data_folder() / "key-peppers"
+
+
+def default_outbox() -> Path:
+    return _data_folder() / "outbox"
+
+
+def default_database() -> str:
+    """The URL of a SQLite file beside the signing keys."""
+    return f"sqlite:///{quote(str(_data_folder() / 'sestet.db'))}"
+
+
+def database_url(settings: Config) -> str:
+    """The URL to open; it may hold a password."""
+    return settings.store.url.get_secret_value() if settings.store.url else default_database()
+
+
+def _data_folder() -> Path:
     """Where data of a user's programs belongs; a relative XDG_DATA_HOME is to be ignored."""
     given = Path(os.environ.get("XDG_DATA_HOME", ""))
     base = given if given.is_absolute() else Path.home() / ".local" / "share"
-    return base / "sestet" / "signing-keys"
+    return base / "sestet"
 
 
 def from_process(file: Path | None, overrides: Mapping[str, Mapping[str, Any]] | None = None) -> Config:

@@ -4,14 +4,19 @@ import tomllib
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from datetime import date
+from decimal import Decimal
 from importlib import resources
 from typing import Any
 
 from sestet.contract.deltas import Sampling
+from sestet.contract.events import Usage
 from sestet.contract.models import Lifecycle
 from sestet.contract.requests import Effort
 from sestet.contract.thinking import Display, ThinkingTags, ThinkingType
+from sestet.contract.tiers import Tier
 from sestet.contract.tools import ToolSyntax
+from sestet.ledger.price_rows import LongContext, read_long_context, read_prices
+from sestet.ledger.prices import FREE, PriceList
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,17 +25,6 @@ class BetaLimit:
 
     header: str
     tokens: int
-
-
-@dataclass(frozen=True, slots=True)
-class Price:
-    """US dollars per million tokens."""
-
-    input: float
-    cache_write_5m: float
-    cache_write_1h: float
-    cache_read: float
-    output: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,13 +44,21 @@ class Card:
     successor: str | None = None
     context_window_beta: BetaLimit | None = None
     max_output_beta: BetaLimit | None = None
-    price: Price | None = None
+    price: PriceList | None = None
+    long_context: LongContext | None = None
+    priority_tier: bool = True
+    limited_with: str = ""
     prefill: bool = True
     one_of_temperature_top_p: bool = False
     thinking: frozenset[ThinkingType] = frozenset(("disabled",))
     efforts: frozenset[Effort] = frozenset()
     thinks_unasked: bool = False
     display: Display = "summarized"
+
+    @property
+    def rate_class(self) -> str:
+        """The class of cards that share their limits by the minute; most are one of their own."""
+        return self.limited_with or self.id
 
     def window(self, betas: Set[str]) -> int:
         """The context window a request with these beta headers has, prompt and reply together."""
@@ -65,6 +67,14 @@ class Card:
     def output(self, betas: Set[str]) -> int:
         """The highest `max_tokens` a request with these beta headers may ask for."""
         return _with_beta(self.max_output, self.max_output_beta, betas)
+
+    def prices(self, usage: Usage, tier: Tier) -> PriceList:
+        """In force for a request whose prompt has these tokens, cached or not. A card without prices is free."""
+        prompt = usage.input_tokens + usage.cache_creation_input_tokens + usage.cache_read_input_tokens
+        prices = self.price or FREE
+        if self.long_context is not None and prompt > self.long_context.above:
+            prices = self.long_context.price
+        return prices.batch if tier == "batch" else prices
 
 
 def _with_beta(limit: int, beta: BetaLimit | None, betas: Set[str]) -> int:
@@ -83,27 +93,30 @@ class Profile:
 
 
 # Facts of the documents that describe the hosted model and have no use here yet.
-_UNUSED_FACTS = frozenset({"vision", "multilingual", "priority_tier", "latency", "knowledge_cutoff"})
+_UNUSED_FACTS = frozenset({"vision", "multilingual", "latency", "knowledge_cutoff"})
 
 
 def family_cards() -> tuple[Card, ...]:
     """The cards of the product documents, from models.toml."""
-    rows = tomllib.loads(resources.files("sestet.catalog").joinpath("models.toml").read_text("utf-8"))
+    text = resources.files("sestet.catalog").joinpath("models.toml").read_text("utf-8")
+    rows = tomllib.loads(text, parse_float=Decimal)
     return tuple(_card(row) for row in rows["model"])
 
 
 def _card(row: Mapping[str, Any]) -> Card:
-    fields = {key: value for key, value in row.items() if key not in _UNUSED_FACTS}
-    fields["aliases"] = tuple(fields.get("aliases", ()))
+    facts = {key: value for key, value in row.items() if key not in _UNUSED_FACTS}
+    facts["aliases"] = tuple(facts.get("aliases", ()))
     for limit in ("context_window_beta", "max_output_beta"):
-        if limit in fields:
-            fields[limit] = BetaLimit(**fields[limit])
+        if limit in facts:
+            facts[limit] = BetaLimit(**facts[limit])
     # All of these are older than the other types of thinking, and than efforts (WIRE.md section 2.2).
-    thinks = fields.pop("extended_thinking")
-    fields["thinking"] = frozenset(("enabled", "disabled") if thinks else ("disabled",))
-    if "price" in fields:
-        fields["price"] = Price(**fields["price"])
-    return Card(**fields)
+    thinks = facts.pop("extended_thinking")
+    facts["thinking"] = frozenset(("enabled", "disabled") if thinks else ("disabled",))
+    if "price" in facts:
+        facts["price"] = read_prices(facts["price"], f"models.toml, {row['id']}: price")
+    if "long_context" in facts:
+        facts["long_context"] = read_long_context(facts["long_context"], f"models.toml, {row['id']}: long_context")
+    return Card(**facts)
 
 
 def profiles() -> tuple[Profile, ...]:

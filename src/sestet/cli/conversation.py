@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 from sestet import __version__
 from sestet.cli.failure import Failure
 from sestet.cli.printable import one_line
-from sestet.server.run import is_loopback
+from sestet.server.exposure import is_loopback
 
 _SILENCE_S_MAX: Final = 120.0  # a server that works says `ping` far more often
 _TROUBLE: Final = (httpx2.TransportError, httpx2.DecodingError, httpx2.InvalidURL)

@@ -63,7 +63,7 @@ def _loading(plan: Plan) -> None:
 def _banner(settings: Config, application: Application, url: str) -> None:
     _console.print()
     _console.print(f"[bold]Sestet[/] serves the Claude Messages API at [bold]{url}[/]")
-    _console.print(f"{_access(settings)}\n")
+    _console.print(f"{_access(application)}\n")
     for line in model_lines(application.catalog, _console.width, platforms=False):
         _console.print(line, markup=False, soft_wrap=True)
     if WEIGHTS_ID in application.served:
@@ -73,7 +73,7 @@ def _banner(settings: Config, application: Application, url: str) -> None:
             soft_wrap=True,
         )
     _console.print(f"\nIn another terminal: [bold]{_command()} chat --url {url}[/], or in Python:\n")
-    _console.print(_snippet(url, settings, application.catalog.routes()[0].card.id), markup=False, soft_wrap=True)
+    _console.print(_snippet(url, application), markup=False, soft_wrap=True)
     _console.print(f"\nBrowse the API at {url}/ . Stop with Ctrl-C.\n")
 
 
@@ -84,15 +84,15 @@ def _command() -> str:
     return os.path.relpath(started_as) if is_hidden else "sestet"
 
 
-def _access(settings: Config) -> str:
-    count = len(settings.access.keys)
-    if count:
-        return f"An API key is required; {count} {'is' if count == 1 else 'are'} configured."
+def _access(application: Application) -> str:
+    if not application.keyring.is_open:
+        return "An API key is required."
     return "No API key is needed on this machine's own address, and any will do."
 
 
-def _snippet(url: str, settings: Config, model: str) -> str:
-    key = "YOUR_KEY" if settings.access.keys else "any"
+def _snippet(url: str, application: Application) -> str:
+    model = application.catalog.routes()[0].card.id
+    key = "any" if application.keyring.is_open else "YOUR_KEY"
     return (
         f'import anthropic\n\nclient = anthropic.Anthropic(base_url="{url}", api_key="{key}")\n'
         f'message = client.messages.create(\n    model="{model}",\n    max_tokens=200,\n'

@@ -1,7 +1,9 @@
 """The one error of the contract: a closed set of kinds, each with its HTTP status (WIRE.md section 4)."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final, Literal
+
+from sestet.contract.limits import LimitState
 
 ErrorKind = Literal[
     "invalid_request_error",
@@ -36,7 +38,8 @@ class ApiError(Exception):
     """A failure as the client is told of it; the text is safe to show.
 
     `param` is the path of the offending field (`messages.0.content`), `status` overrides the kind's own for the
-    HTTP conditions that share a kind (405, 408, 431), `code` is the contract's `details.error_code`.
+    HTTP conditions that share a kind (405, 408, 431), `code` is the contract's `details.error_code`, `retry` tells
+    clients against their own policy whether to try again, `limits` is how the limits stood.
     """
 
     def __init__(
@@ -48,6 +51,8 @@ class ApiError(Exception):
         retry_after_s: float | None = None,
         status: int | None = None,
         code: str | None = None,
+        retry: bool | None = None,
+        limits: Sequence[LimitState] = (),
     ) -> None:
         super().__init__(message)
         self.kind: ErrorKind = kind
@@ -56,6 +61,8 @@ class ApiError(Exception):
         self.retry_after_s = retry_after_s
         self.status = STATUS[kind] if status is None else status
         self.code = code
+        self.retry = retry
+        self.limits = limits
 
 
 def invalid(message: str, param: str | None = None) -> ApiError:

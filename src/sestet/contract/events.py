@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from sestet.contract.errors import ApiError
+from sestet.contract.tiers import Tier
 
 StopReason = Literal["end_turn", "max_tokens", "stop_sequence", "tool_use", "model_context_window_exceeded"]
 BlockKind = Literal["text", "thinking", "redacted_thinking", "tool_use"]
@@ -37,6 +38,7 @@ class MessageStart:
     message_id: str
     model: str
     usage: Usage
+    tier: Tier = "standard"
 
 
 @dataclass(frozen=True, slots=True)

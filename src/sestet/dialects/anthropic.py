@@ -1,6 +1,8 @@
 """The Anthropic dialect, which is the contract's own: bodies, headers, SSE frames (WIRE.md sections 2 to 6)."""
 
+import math
 from collections.abc import Iterable, Mapping
+from datetime import datetime, timedelta
 from typing import Any, Final, assert_never, get_args
 
 import orjson
@@ -18,9 +20,11 @@ from sestet.contract.events import (
     MessageStop,
     Usage,
 )
+from sestet.contract.limits import LimitKind, LimitState
 from sestet.contract.models import ModelInfo
 from sestet.contract.requests import CountTokensRequest, Effort, MessagesRequest
 from sestet.contract.thinking import ThinkingType
+from sestet.contract.tiers import Tier
 from sestet.contract.versions import OLDEST, VERSIONS, ApiVersion
 from sestet.dialects.json_body import parse
 from sestet.turn.fold import Block, Message
@@ -56,6 +60,18 @@ def decode_betas(headers: Headers) -> frozenset[str]:
     return frozenset(name.decode("latin-1") for name in names if name)
 
 
+def decode_idempotency_key(headers: Headers) -> str | None:
+    """The `Idempotency-Key` of a request that must not be answered twice."""
+    values = headers.get(b"idempotency-key", [])
+    if len(values) > 1:
+        raise invalid("this may be given once", "idempotency-key")
+    if not values:
+        return None
+    if not values[0].isascii():
+        raise invalid("it takes printable ASCII characters", "idempotency-key")
+    return values[0].decode()
+
+
 def encode_event(event: Event, request_id: str) -> bytes:
     """One SSE frame. Text deltas, nearly all of a stream, are put together without a dictionary."""
     match event:
@@ -82,9 +98,9 @@ def encode_event(event: Event, request_id: str) -> bytes:
             )
         case BlockStop(index):
             return _frame("content_block_stop", {"index": index})
-        case MessageStart(message_id, model, usage):
+        case MessageStart(message_id, model, usage, tier):
             head = _message_head(message_id, model)
-            message = {**head, "content": [], **_END_OF_MESSAGE, "usage": _usage(usage)}
+            message = {**head, "content": [], **_END_OF_MESSAGE, "usage": _usage(usage, tier)}
             return _frame("message_start", {"message": message})
         case MessageDelta(stop_reason, stop_sequence, usage):
             delta = {"stop_reason": stop_reason, "stop_sequence": stop_sequence, "stop_details": None}
@@ -106,7 +122,7 @@ def encode_message(message: Message) -> bytes:
             **_END_OF_MESSAGE,
             "stop_reason": message.stop_reason,
             "stop_sequence": message.stop_sequence,
-            "usage": _usage(message.usage),
+            "usage": _usage(message.usage, message.tier),
         }
     )
 
@@ -128,6 +144,34 @@ def _block(block: Block) -> dict[str, object]:
             }
         case _:
             assert_never(block.kind)
+
+
+def encode_limits(limits: Iterable[LimitState], now: datetime) -> tuple[tuple[bytes, bytes], ...]:
+    """The rate headers (WIRE.md section 0.2): what remains of tokens is rounded to the thousand, never above the limit;
+    `reset` is when all of it is there again."""
+    headers: list[tuple[bytes, bytes]] = []
+    for state in limits:
+        name = b"anthropic-" + _LIMIT_NAMES[state.kind]
+        remaining = state.remaining
+        if state.kind != "requests":
+            remaining = min(state.limit, (remaining + 500) // 1000 * 1000)
+        reset = (now + timedelta(seconds=math.ceil(state.reset_s))).strftime("%Y-%m-%dT%H:%M:%SZ")
+        headers += (
+            (name + b"-limit", b"%d" % state.limit),
+            (name + b"-remaining", b"%d" % remaining),
+            (name + b"-reset", reset.encode()),
+        )
+    return tuple(headers)
+
+
+_LIMIT_NAMES: Final[Mapping[LimitKind, bytes]] = {
+    "requests": b"ratelimit-requests",
+    "tokens": b"ratelimit-tokens",
+    "input_tokens": b"ratelimit-input-tokens",
+    "output_tokens": b"ratelimit-output-tokens",
+    "priority_input_tokens": b"priority-input-tokens",
+    "priority_output_tokens": b"priority-output-tokens",
+}
 
 
 def encode_token_count(input_tokens: int) -> bytes:
@@ -200,7 +244,7 @@ _END_OF_MESSAGE: Final[Mapping[str, object]] = {
 }
 
 
-def _usage(usage: Usage) -> dict[str, object]:
+def _usage(usage: Usage, tier: Tier) -> dict[str, object]:
     """Every field of the contract, with zeros that are true (WIRE.md section 3.3)."""
     return {
         **_delta_usage(usage),
@@ -208,7 +252,7 @@ def _usage(usage: Usage) -> dict[str, object]:
             "ephemeral_5m_input_tokens": usage.cache_creation_5m,
             "ephemeral_1h_input_tokens": usage.cache_creation_1h,
         },
-        "service_tier": "standard",
+        "service_tier": tier,
         "inference_geo": "not_available",
         "speed": "standard",
     }

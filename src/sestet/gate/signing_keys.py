@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 SECRET_BYTES = 32
-_HEADING = "# Secrets that thinking blocks are signed with, newest first. Whoever reads this file can forge them.\n"
+_HEADING = "# Secrets of this server, newest first. Whoever reads this file can forge what they prove.\n"
 
 
 class SigningKeysError(ValueError):

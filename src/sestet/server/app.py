@@ -6,9 +6,11 @@ from collections.abc import Awaitable, Callable, Mapping
 from importlib import resources
 
 from starlette.routing import Route, Router
-from starlette.types import Receive, Scope, Send
+from starlette.types import Receive, Send
+from starlette.types import Scope as AsgiScope
 
 from sestet.contract.errors import ApiError
+from sestet.gate.directory import Scope
 from sestet.server.gate import CONTEXT, RequestContext, send_error, send_json
 from sestet.server.lifecycle import Lifecycle
 from sestet.server.metrics import CONTENT_TYPE, Metrics
@@ -16,47 +18,55 @@ from sestet.server.openapi import openapi_document
 from sestet.server.routes import Endpoints
 from sestet.services.served import Served
 
-Handler = Callable[[Scope, Receive, Send], Awaitable[None]]
+Handler = Callable[[AsgiScope, Receive, Send], Awaitable[None]]
 
 
 class Endpoint:
-    """One path: its methods, and a refusal for the others."""
+    """One path: the scope that a key needs for it (None: whoever passed the gate), its methods, and a refusal for the
+    others."""
 
-    def __init__(self, path: str, handlers: Mapping[str, Handler]) -> None:
+    def __init__(self, path: str, scope: Scope | None, handlers: Mapping[str, Handler]) -> None:
         self._path = path
+        self._scope: Scope | None = scope
         self._handlers = dict(handlers)
         if "GET" in self._handlers:
             self._handlers["HEAD"] = self._handlers["GET"]
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        scope["state"][CONTEXT].route = self._path
+    async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
+        context: RequestContext = scope["state"][CONTEXT]
+        context.route = self._path
+        if self._scope is not None:
+            context.caller.require(self._scope)
         handler = self._handlers.get(scope["method"])
         if handler is None:
             allowed = ", ".join(sorted(self._handlers))
             message = f"this method is not allowed here; allowed: {allowed}"
             error = ApiError("invalid_request_error", message, status=405)
-            context: RequestContext = scope["state"][CONTEXT]
             await send_error(send, error, context.request_id, [(b"allow", allowed.encode())])
             return
         await handler(scope, receive, send)
 
 
-def routes(endpoints: Endpoints, lifecycle: Lifecycle, metrics: Metrics, served: Mapping[str, Served]) -> Router:
-    """Every path there is. What is not in this table is a 404."""
-    operations = Operations(lifecycle, metrics, served)
-    table: dict[str, Mapping[str, Handler]] = {
-        "/v1/messages": {"POST": endpoints.create_message},
-        "/v1/messages/count_tokens": {"POST": endpoints.count_tokens},
-        "/v1/models": {"GET": endpoints.list_models},
-        "/v1/models/{model_id:path}": {"GET": endpoints.get_model},
-        "/healthz": {"GET": operations.healthz},
-        "/readyz": {"GET": operations.readyz},
-        "/metrics": {"GET": operations.metrics},
-        "/openapi.json": {"GET": operations.openapi},
-        "/": {"GET": operations.page},
+# Path -> the scope that a key needs for it (None: whoever passed the gate), and a handler for each method.
+Rows = Mapping[str, tuple[Scope | None, Mapping[str, Handler]]]
+
+
+def routes(endpoints: Endpoints, operations: "Operations", more: Rows) -> Router:
+    """Every path there is: this table and what other parts bring. What is not in it is a 404."""
+    table: Rows = {
+        "/v1/messages": ("inference", {"POST": endpoints.create_message}),
+        "/v1/messages/count_tokens": ("inference", {"POST": endpoints.count_tokens}),
+        "/v1/models": ("inference", {"GET": endpoints.list_models}),
+        "/v1/models/{model_id:path}": ("inference", {"GET": endpoints.get_model}),
+        "/healthz": (None, {"GET": operations.healthz}),
+        "/readyz": (None, {"GET": operations.readyz}),
+        "/metrics": ("operations", {"GET": operations.metrics}),
+        "/openapi.json": (None, {"GET": operations.openapi}),
+        "/": (None, {"GET": operations.page}),
+        **more,
     }
     return Router(
-        [Route(path, Endpoint(path, handlers)) for path, handlers in table.items()],
+        [Route(path, Endpoint(path, scope, handlers)) for path, (scope, handlers) in table.items()],
         redirect_slashes=False,
         default=_not_found,
     )
@@ -73,11 +83,11 @@ class Operations:
         self._page = resources.files("sestet.server").joinpath("page.html").read_bytes()
         self._page_policy = _policy(self._page)
 
-    async def healthz(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def healthz(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
         """GET /healthz: the process answers."""
         await send_json(send, b'{"status":"alive"}')
 
-    async def readyz(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def readyz(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
         """GET /readyz: a request sent now would be answered."""
         if self._lifecycle.draining:
             await send_json(send, b'{"status":"draining"}', 503)
@@ -86,15 +96,15 @@ class Operations:
         else:
             await send_json(send, b'{"status":"ready"}')
 
-    async def metrics(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def metrics(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
         """GET /metrics: Prometheus text."""
         await _send_bytes(send, self._metrics.exposition(), CONTENT_TYPE)
 
-    async def openapi(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def openapi(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
         """GET /openapi.json"""
         await send_json(send, self._openapi)
 
-    async def page(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def page(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
         """GET /: the API, to browse and to try."""
         await _send_bytes(send, self._page, b"text/html; charset=utf-8", self._page_policy)
 
@@ -122,5 +132,5 @@ async def _send_bytes(send: Send, body: bytes, content_type: bytes, policy: byte
     await send({"type": "http.response.body", "body": body})
 
 
-async def _not_found(scope: Scope, receive: Receive, send: Send) -> None:
+async def _not_found(scope: AsgiScope, receive: Receive, send: Send) -> None:
     raise ApiError("not_found_error", "there is nothing at this path; GET / lists what there is")

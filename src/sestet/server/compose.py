@@ -1,18 +1,30 @@
 """The composition root: the only place that knows every implementation, and wires it to the ports."""
 
+import asyncio
+import contextlib
 import re
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
+from functools import partial
 from pathlib import Path
-from typing import Protocol, get_args
+from typing import Final, Protocol, get_args
 
 import structlog
 from starlette.types import ASGIApp
 
 from sestet.catalog.card import Card, family_cards, profile_for, profiles
 from sestet.catalog.catalog import Catalog, CatalogError, Route
-from sestet.config import Config, ConfigError, WeightsSection, default_signing_keys
+from sestet.config import (
+    Config,
+    ConfigError,
+    WeightsSection,
+    database_url,
+    default_key_peppers,
+    default_outbox,
+    default_signing_keys,
+)
 from sestet.contract.requests import Effort
 from sestet.contract.thinking import ThinkingType
 from sestet.engines.llamacpp.embedded import (
@@ -26,21 +38,37 @@ from sestet.engines.llamacpp.engine import LlamaCppEngine
 from sestet.engines.llamacpp.process import LlamaCppSettings
 from sestet.engines.scripted import Script, ScriptedEngine, ScriptError, read_script
 from sestet.gate import signing_keys
-from sestet.gate.keys import Keyring
-from sestet.server.app import routes
+from sestet.gate.directory import SCOPES, Directory, Scope
+from sestet.gate.keys import ANYONE, Keyring
+from sestet.gate.spend import day_of
+from sestet.ledger.prices import FREE, PriceList
+from sestet.server import ids
+from sestet.server.app import Operations, routes
 from sestet.server.exchange import Heart
+from sestet.server.exposure import check_exposure
 from sestet.server.gate import Gate
 from sestet.server.lifecycle import Lifecycle
 from sestet.server.metrics import Metrics
 from sestet.server.routes import Endpoints
+from sestet.server.upkeep import Upkeep
 from sestet.services.admission import Admission
+from sestet.services.concurrency import Concurrency
 from sestet.services.grammar_worker import GrammarWorker
 from sestet.services.grammars import Grammars
-from sestet.services.messages import Messages, Thoughts
+from sestet.services.idempotency import Idempotency
+from sestet.services.messages import Accounts, Messages, Thoughts
 from sestet.services.models import Models
 from sestet.services.ports import Engine
+from sestet.services.quotas import Quotas
 from sestet.services.served import Served
 from sestet.services.thinking import Thinker
+from sestet.store.answers import Answers
+from sestet.store.books import Books
+from sestet.store.database import Database, StoreError, open_database
+from sestet.store.directory import Directories
+from sestet.store.history import spending_since, uses_since
+from sestet.store.servers import Servers
+from sestet.store.writer import Outbox, Writer
 from sestet.turn.render import Style
 from sestet.turn.seals import Seals
 from sestet.turn.template import ChatTemplate, TemplateRefused
@@ -64,6 +92,18 @@ class Plan:
     path: Path | None
 
 
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """The store, opened: what it holds, and what of a server it knows."""
+
+    database: Database
+    directories: Directories
+    servers: Servers
+    directory: Directory
+    server_id: str
+    outbox: Path
+
+
 @dataclass(slots=True)
 class Application:
     """Everything that runs. `engines` have been started; whoever holds this stops them."""
@@ -74,13 +114,23 @@ class Application:
     lifecycle: Lifecycle
     heart: Heart
     metrics: Metrics
+    keyring: Keyring
+    upkeep: Upkeep
+    books: Books
+    stored: Stored
     engines: Sequence[Startable]
     worker: GrammarWorker
 
     async def stop(self) -> None:
+        """Bills first: what the database does not take is in the outbox, and this server's entry stays to say so."""
+        await self.books.stop()
         self.worker.close()
         for engine in self.engines:
             await engine.stop()
+        if not self.books.backlog:
+            with contextlib.suppress(StoreError):
+                await asyncio.to_thread(self.stored.servers.leave)
+        self.stored.database.close()
 
 
 def plan(config: Config) -> list[Plan]:
@@ -130,10 +180,56 @@ def catalog(config: Config, plans: Sequence[Plan], windows: Mapping[str, int]) -
         raise ConfigError(str(error)) from None
 
 
+async def open_store(config: Config) -> Stored:
+    """The database with its newest schema, this server in it, and what dead ones left behind closed. `ConfigError` if
+    it cannot be used."""
+    outbox = config.store.outbox or default_outbox()
+    server_id = ids.server_id()
+    try:
+        database = open_database(database_url(config))
+        await asyncio.to_thread(database.upgrade)
+        directories = Directories(database)
+        servers = Servers(database, server_id, outbox)
+        await asyncio.to_thread(servers.register, now_us())
+        swept = await asyncio.to_thread(servers.sweep, now_us())
+        directory = await asyncio.to_thread(directories.read)
+    except StoreError as error:
+        raise ConfigError(str(error)) from None
+    if swept.interrupted or swept.recovered:
+        structlog.get_logger("sestet").warning("swept", interrupted=swept.interrupted, recovered=swept.recovered)
+    return Stored(database, directories, servers, directory, server_id, outbox)
+
+
+def now_us() -> int:
+    """The wall clock, in microseconds since 1970."""
+    return time.time_ns() // 1000
+
+
+def keyring_of(config: Config, directory: Directory) -> Keyring:
+    """Keys of the configuration and of the store."""
+    configured: dict[str, frozenset[Scope]] = {key.get_secret_value(): ANYONE.scopes for key in config.access.keys}
+    admin: frozenset[Scope] = SCOPES - {"inference"}
+    configured |= {key.get_secret_value(): admin for key in config.access.admin_keys}
+    keyring = Keyring(peppers_of(config), configured)
+    keyring.load(directory)
+    return keyring
+
+
+def peppers_of(config: Config) -> tuple[bytes, ...]:
+    """The secrets that stored keys are hashed with, newest first."""
+    try:
+        return signing_keys.read_or_make(config.access.key_peppers or default_key_peppers())
+    except signing_keys.SigningKeysError as error:
+        raise ConfigError(str(error)) from None
+
+
 async def build(config: Config, on_load: Callable[[Plan], None] = lambda _plan: None) -> Application:
     """Loads every engine and wires the application. Raises `ConfigError` or an engine's load error."""
     plans = plan(config)
     thoughts = _thoughts(config)
+    stored = await open_store(config)
+    keyring = keyring_of(config, stored.directory)
+    check_exposure(config, keyring)
     worker = GrammarWorker()
     metrics = Metrics()
     lifecycle = Lifecycle()
@@ -145,22 +241,54 @@ async def build(config: Config, on_load: Callable[[Plan], None] = lambda _plan: 
             on_load(one)
             engine = await _engine(config, one, metrics, started)
             served[one.id] = await _serve(one, engine, config)
+        names = catalog(config, plans, {one.id: served[one.id].engine.weights.window for one in plans})
+        quotas = await _quotas(stored, names)
     except BaseException:
         for running in started:
             await running.stop()
+        await asyncio.to_thread(stored.servers.leave)
         raise
-    names = catalog(config, plans, {one.id: served[one.id].engine.weights.window for one in plans})
+    writer = Writer(stored.database, Outbox(stored.outbox / f"{stored.server_id}.jsonl"), quotas.spending.put)
+    books = Books(writer, stored.server_id, metrics, serve_when_down=config.store.when_down == "serve")
+    books.start()
     metrics.watch(served)
+    metrics.watch_books(lambda: float(books.running), lambda: float(books.backlog))
+
+    def changed(directory: Directory) -> None:
+        keyring.load(directory)
+        quotas.load(directory)
+
+    def refresh() -> Callable[[], None]:
+        spent = spending_since(stored.database, day_of(now_us()) - _MONTH_DAYS)
+        return partial(quotas.spending.put, spent)
+
+    accounts = Accounts(quotas, Concurrency(), books, now_us)
     endpoints = Endpoints(
-        Messages(names, served, metrics, thoughts, Grammars(worker.compile, worker.departure)),
+        Messages(names, served, accounts, thoughts, Grammars(worker.compile, worker.departure)),
         Models(names, served),
+        Idempotency(Answers(stored.database, stored.server_id), now_us),
         lifecycle,
         heart,
     )
-    keyring = Keyring(key.get_secret_value() for key in config.access.keys)
+    upkeep = Upkeep(stored.directories, stored.servers, changed, refresh)
     hosts = (*config.server.allowed_hosts, config.server.host)
-    gate = Gate(routes(endpoints, lifecycle, metrics, served), keyring, hosts, metrics)
-    return Application(gate, names, served, lifecycle, heart, metrics, started, worker)
+    gate = Gate(routes(endpoints, Operations(lifecycle, metrics, served), {}), keyring, hosts, metrics)
+    return Application(gate, names, served, lifecycle, heart, metrics, keyring, upkeep, books, stored, started, worker)
+
+
+_MONTH_DAYS: Final = 31
+_REPLAYED_US: Final = 600_000_000  # what limits by the minute may still remember
+
+
+async def _quotas(stored: Stored, names: Catalog) -> Quotas:
+    """Limits as they stand after what was used before this server started."""
+    quotas = Quotas(stored.directory, lambda model: names.resolve(model).card.rate_class, now_us)
+    now = now_us()
+    quotas.spending.put(await asyncio.to_thread(spending_since, stored.database, day_of(now) - _MONTH_DAYS))
+    known = {route.card.id for route in names.routes()}
+    uses = await asyncio.to_thread(uses_since, stored.database, now - _REPLAYED_US)
+    quotas.replay((use for use in uses if use.model in known), now)
+    return quotas
 
 
 def _thoughts(config: Config) -> Thoughts:
@@ -188,7 +316,27 @@ async def _serve(one: Plan, engine: Engine, config: Config) -> Served:
     extended = config.tools.schemas == "extended"
     spelled = {text: await engine.encode((text,), begins=False) for text in profile.tools.shown}
     control = {text: tokens[0] for text, tokens in spelled.items() if len(tokens) == 1}
-    return Served(one.id, engine, template, profile, thinker, Style(style, profile.tools), admission, extended, control)
+    own_prices = _own_prices(config, one.id)
+    return Served(
+        one.id,
+        engine,
+        template,
+        profile,
+        thinker,
+        Style(style, profile.tools),
+        admission,
+        own_prices,
+        extended,
+        control,
+    )
+
+
+def _own_prices(config: Config, weights_id: str) -> PriceList:
+    own = config.own_prices.get(weights_id)
+    if own is None:
+        return FREE
+    given, made = round(own.input * 1e6), round(own.output * 1e6)
+    return PriceList(given, given, given, given, made)
 
 
 async def _engine(config: Config, one: Plan, metrics: Metrics, started: list[Startable]) -> Engine:

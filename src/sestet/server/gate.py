@@ -4,10 +4,12 @@ Default deny. Decisions read the path and headers as received, never a URL rebui
 T01 to T04, T13).
 """
 
+import math
 import re
 import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Final
 
 import structlog
@@ -15,7 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sestet.contract.errors import ApiError, invalid
 from sestet.dialects import anthropic
-from sestet.gate.keys import ANYONE, Caller, Keyring
+from sestet.gate.keys import Caller, Keyring
 from sestet.server import ids
 from sestet.server.exchange import ClientGone
 from sestet.server.metrics import Metrics
@@ -24,6 +26,7 @@ from sestet.server.metrics import Metrics
 PUBLIC: Final = frozenset({"/", "/healthz", "/readyz", "/openapi.json"})
 LOOPBACK_NAMES: Final = frozenset({"localhost", "127.0.0.1", "[::1]"})
 CONTEXT: Final = "sestet.context"
+NOBODY: Final = Caller("none", None, frozenset())
 
 _HOST = re.compile(rb"(\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9._-]{1,253})(:[0-9]{1,5})?")
 
@@ -34,7 +37,7 @@ class RequestContext:
 
     request_id: str
     headers: Mapping[bytes, list[bytes]]
-    caller: Caller = ANYONE
+    caller: Caller = NOBODY
     route: str = "none"
 
 
@@ -66,6 +69,8 @@ class Gate:
         except Exception:
             self._log.exception("unexpected_error", request_id=context.request_id, route=context.route)
             failure = unexpected()
+        if failure is not None:
+            self._metrics.refused(failure.kind)
         if failure is not None and outgoing.status is None:
             await send_error(outgoing, failure, context.request_id)
         status = outgoing.status or 500
@@ -85,7 +90,7 @@ class Gate:
     def _admit(self, scope: Scope, context: RequestContext) -> None:
         self._check_host(scope, context.headers)
         if scope["path"] not in PUBLIC:
-            context.caller = self._keyring.admit(context.headers)
+            context.caller = self._keyring.admit(context.headers, time.time_ns() // 1000)
 
     def _check_host(self, scope: Scope, headers: Mapping[bytes, list[bytes]]) -> None:
         hosts = headers.get(b"host", [])
@@ -94,7 +99,7 @@ class Gate:
         match = _HOST.fullmatch(hosts[0]) if hosts else None
         if hosts and match is None:
             raise invalid("the Host header is malformed")
-        if len(self._keyring):
+        if not self._keyring.is_open:
             return
         # Without keys the address is the only protection, so a web page must not be able to reach us by giving
         # its own name this address (DNS rebinding), nor by posting to us blindly from a browser.
@@ -130,9 +135,12 @@ async def send_error(
     send: Send, error: ApiError, request_id: str, more_headers: Collection[tuple[bytes, bytes]] = ()
 ) -> None:
     """An error as a whole response, with the headers its kind calls for."""
-    headers = [*more_headers]
+    headers = [*more_headers, *anthropic.encode_limits(error.limits, datetime.now(UTC))]
     if error.retry_after_s is not None:
-        headers.append((b"retry-after", b"%d" % max(1, round(error.retry_after_s))))
+        # Whole seconds, never too few: whoever waits for so long is let in.
+        headers.append((b"retry-after", b"%d" % max(1, math.ceil(error.retry_after_s))))
+    if error.retry is not None:
+        headers.append((b"x-should-retry", b"true" if error.retry else b"false"))
     if error.kind == "authentication_error":
         headers.append((b"www-authenticate", b"Bearer"))
     await send_json(send, anthropic.encode_error(error, request_id), error.status, headers)

@@ -1,4 +1,4 @@
-"""What Prometheus may read, and the books that every reply is settled in. No label comes from a client's text."""
+"""What Prometheus may read. No label comes from a client's text."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-from sestet.services.ports import Settlement
+from sestet.ledger.entry import Settlement
+from sestet.ledger.prices import cost
 from sestet.services.served import Served
 
 CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
@@ -19,12 +20,13 @@ class _Count:
     replies: Counter
     input_tokens: Counter
     output_tokens: Counter
+    cost: Counter
     first_token: Histogram
     duration: Histogram
 
 
 class Metrics:
-    """One server's metrics; also the `Books` of services/ports.py until there is a ledger."""
+    """One server's metrics, which see every settlement."""
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
@@ -40,6 +42,12 @@ class Metrics:
             registry=self._registry,
         )
         self._tokens = Counter("sestet_tokens", "Tokens, by kind", ("model", "kind"), registry=self._registry)
+        self._cost = Counter(
+            "sestet_cost_dollars", "What replies cost at their cards' prices", ("model",), registry=self._registry
+        )
+        self._refusals = Counter(
+            "sestet_refusals", "Requests refused, by the kind of error", ("error",), registry=self._registry
+        )
         self._first_token = Histogram(
             "sestet_time_to_first_token_seconds",
             "From being ready to run to the first token, waiting included",
@@ -71,8 +79,10 @@ class Metrics:
             waiting.labels(weights_id).set_function(_read(lambda one=one: one.admission.waiting))  # type: ignore[misc]
             ready.labels(weights_id).set_function(_read(lambda one=one: one.engine.ready))  # type: ignore[misc]
 
-    def settle(self, settlement: Settlement) -> None:
-        count = self._of(settlement.model, settlement.ending, settlement.stop_reason or "none")
+    def settled(self, settlement: Settlement) -> None:
+        opening = settlement.opening
+        count = self._of(opening.model, settlement.ending, settlement.stop_reason or "none")
+        count.cost.inc(cost(settlement.usage, opening.prices) / 1e6)
         count.replies.inc()
         count.input_tokens.inc(settlement.usage.input_tokens)
         count.output_tokens.inc(settlement.usage.output_tokens)
@@ -81,10 +91,12 @@ class Metrics:
             count.first_token.observe(settlement.first_token_s)
         self._log.info(
             "reply",
-            request_id=settlement.request_id,
-            key_id=settlement.key_id,
-            model=settlement.model,
-            weights=settlement.weights_id,
+            request_id=opening.request_id,
+            key_id=opening.key_id,
+            workspace=opening.workspace_id,
+            model=opening.model,
+            weights=opening.weights_id,
+            tier=opening.tier,
             ending=settlement.ending,
             stop_reason=settlement.stop_reason,
             error=settlement.error,
@@ -103,13 +115,22 @@ class Metrics:
                 self._replies.labels(*key),
                 self._tokens.labels(model, "input"),
                 self._tokens.labels(model, "output"),
+                self._cost.labels(model),
                 self._first_token.labels(model),
                 self._duration.labels(model),
             )
         return self._counts[key]
 
+    def watch_books(self, running: Callable[[], float], backlog: Callable[[], float]) -> None:
+        """Gauges of the ledger: requests that are not settled yet, rows that the database has not taken yet."""
+        Gauge("sestet_ledger_running", "Requests not settled yet", registry=self._registry).set_function(running)
+        Gauge("sestet_ledger_backlog", "Rows the database has not taken", registry=self._registry).set_function(backlog)
+
     def request(self, route: str, status: int) -> None:
         self._requests.labels(route, str(status)).inc()
+
+    def refused(self, kind: str) -> None:
+        self._refusals.labels(kind).inc()
 
     def engine_event(self, event: str, facts: Mapping[str, object]) -> None:
         """The report of an engine: counted, and told to the operator."""

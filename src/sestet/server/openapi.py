@@ -231,7 +231,7 @@ _SCHEMAS: dict[str, Any] = {
             "output_tokens_details": {"type": "object", "properties": {"thinking_tokens": _COUNT}},
             "cache_creation_input_tokens": _COUNT,
             "cache_read_input_tokens": _COUNT,
-            "service_tier": {"const": "standard"},
+            "service_tier": {"enum": ["standard", "priority", "batch"]},
         },
     },
     "TokenCount": {"type": "object", "required": ["input_tokens"], "properties": {"input_tokens": _COUNT}},

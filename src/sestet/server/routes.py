@@ -1,8 +1,11 @@
 """The routes of the Anthropic dialect: decode, call the service, encode. Nothing else happens here."""
 
 import asyncio
+import hashlib
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import UTC, datetime
 from functools import partial
 from typing import TypeVar
 from urllib.parse import parse_qsl
@@ -20,8 +23,10 @@ from sestet.server.exchange import ClientGone, Exchange, Heart, SseStream, write
 from sestet.server.gate import CONTEXT, RequestContext, send_json, unexpected
 from sestet.server.lifecycle import Lifecycle
 from sestet.server.protocol import ABORT
-from sestet.services.messages import Call, Messages, Reply
+from sestet.services.idempotency import Idempotency
+from sestet.services.messages import Call, Keep, Messages, Reply
 from sestet.services.models import Models, PageQuery
+from sestet.store.answers import Claim
 from sestet.turn.fold import fold
 
 _LARGE_BODY_BYTES = 256 * 1024  # read in a thread, so that other requests are answered meanwhile
@@ -36,8 +41,11 @@ _LIFECYCLES = {"active": "active", "deprecated": "deprecated", "retired": "retir
 class Endpoints:
     """What the routes share."""
 
-    def __init__(self, messages: Messages, models: Models, lifecycle: Lifecycle, heart: Heart) -> None:
+    def __init__(
+        self, messages: Messages, models: Models, idempotency: Idempotency, lifecycle: Lifecycle, heart: Heart
+    ) -> None:
         self._messages = messages
+        self._idempotency = idempotency
         self._models = models
         self._lifecycle = lifecycle
         self._heart = heart
@@ -48,11 +56,18 @@ class Endpoints:
         self._lifecycle.refuse_if_draining()
         call = _call(context)
         with self._lifecycle.exchange() as exchange:
-            request = await _decode(anthropic.decode_messages, await read_body(receive, context.headers))
+            body = await read_body(receive, context.headers)
+            request = await _decode(anthropic.decode_messages, body)
+            key = anthropic.decode_idempotency_key(context.headers)
             if request.stream:
+                if key is not None:
+                    raise invalid("a stream cannot be answered again; leave the key or `stream` out", "idempotency-key")
                 await self._stream(request, call, exchange, scope, receive, send)
-            else:
+            elif key is None:
                 await self._whole(request, call, exchange, receive, send)
+            else:
+                claim = Claim(call.workspace, key, _digest(body, call), call.request_id)
+                await self._once(request, call, exchange, receive, send, claim)
 
     async def count_tokens(self, scope: Scope, receive: Receive, send: Send) -> None:
         """POST /v1/messages/count_tokens"""
@@ -79,6 +94,17 @@ class Endpoints:
             reply = await self._messages.reply(request, call)
             message = fold([event async for event in reply.events])
         await send_json(send, anthropic.encode_message(message), headers=_reply_headers(reply))
+
+    async def _once(
+        self, request: MessagesRequest, call: Call, exchange: Exchange, receive: Receive, send: Send, claim: Claim
+    ) -> None:
+        """As `_whole`, and again for whoever asks again with the same key."""
+        call = replace(call, keep=Keep(claim.key, anthropic.encode_message))
+        async with self._idempotency.claimed(claim) as answer:
+            if answer.outcome == "kept":
+                await send_json(send, answer.body, answer.status, [(b"idempotent-replayed", b"true")])
+            else:
+                await self._whole(request, call, exchange, receive, send)
 
     async def _stream(
         self, request: MessagesRequest, call: Call, exchange: Exchange, scope: Scope, receive: Receive, send: Send
@@ -123,12 +149,17 @@ def _call(context: RequestContext) -> Call:
     return Call(
         request_id=context.request_id,
         message_id=ids.message_id(),
-        key_id=context.caller.key_id,
-        workspace=context.caller.workspace,
+        caller=context.caller,
         version=anthropic.decode_version(context.headers),
         betas=anthropic.decode_betas(context.headers),
         new_call_id=ids.tool_use_id,
     )
+
+
+def _digest(body: bytes, call: Call) -> str:
+    """What makes two requests the same: their bytes, and the headers that decide how they are read."""
+    told = "\n".join((call.version, *sorted(call.betas), ""))
+    return hashlib.sha256(told.encode() + body).hexdigest()
 
 
 async def _decode(decode: Callable[[bytes], _T], body: bytes) -> _T:
@@ -139,7 +170,7 @@ async def _decode(decode: Callable[[bytes], _T], body: bytes) -> _T:
 
 def _reply_headers(reply: Reply) -> tuple[tuple[bytes, bytes], ...]:
     """A stand-in says what answered; and who sent thoughts that are not ours hears how many were left out."""
-    headers: tuple[tuple[bytes, bytes], ...] = ()
+    headers = anthropic.encode_limits(reply.limits, datetime.now(UTC))
     if reply.route.stand_in:
         headers += ((b"sestet-served-by", reply.route.weights_id.encode()),)
     if reply.dropped_thoughts:

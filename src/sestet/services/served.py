@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from sestet.catalog.card import Card, Profile
+from sestet.ledger.prices import FREE, PriceList
 from sestet.services.admission import Admission
 from sestet.services.ports import Engine
 from sestet.services.thinking import Thinker
@@ -18,7 +19,7 @@ INTERLEAVED_BETA: Final = "interleaved-thinking-2025-05-14"
 @dataclass(frozen=True, slots=True)
 class Served:
     """`id` is the snapshot id of the weights themselves, whatever card a client asked for. `control_tokens` are the
-    markers of calls that are control tokens to these weights."""
+    markers of calls that are control tokens to these weights, `own_prices` what running them costs the operator."""
 
     id: str
     engine: Engine
@@ -27,6 +28,7 @@ class Served:
     thinker: Thinker
     style: Style
     admission: Admission
+    own_prices: PriceList = FREE
     extended_schemas: bool = False
     control_tokens: Mapping[str, int] = field(default_factory=dict)
 

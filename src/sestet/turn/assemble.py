@@ -18,6 +18,7 @@ from sestet.contract.events import (
     StopReason,
     Usage,
 )
+from sestet.contract.tiers import Tier
 from sestet.turn.stops import StopMatcher
 
 # What a client gets of a thought: its text, its signature alone, or the whole of it encrypted.
@@ -65,8 +66,8 @@ class Assembler:
             self._usage = replace(self._usage, output_tokens=self._output_tokens, thinking_tokens=self._thinking_tokens)
         return self._usage
 
-    def start(self, message_id: str, model: str) -> MessageStart:
-        return MessageStart(message_id, model, self.usage)
+    def start(self, message_id: str, model: str, tier: Tier = "standard") -> MessageStart:
+        return MessageStart(message_id, model, self.usage, tier)
 
     def feed(self, delta: Delta) -> list[Event]:
         """The events that this fact calls for, in order; often none or one."""

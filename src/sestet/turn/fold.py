@@ -18,6 +18,7 @@ from sestet.contract.events import (
     StopReason,
     Usage,
 )
+from sestet.contract.tiers import Tier
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +40,7 @@ class Message:
     stop_reason: StopReason
     stop_sequence: str | None
     usage: Usage
+    tier: Tier = "standard"
 
 
 def fold(events: Iterable[Event]) -> Message:
@@ -73,4 +75,4 @@ def fold(events: Iterable[Event]) -> Message:
         Block(block.kind, "".join(parts), seals.get(block.index, block.data), block.name)
         for block, parts in zip(blocks, texts, strict=True)
     )
-    return Message(start.message_id, start.model, content, end.stop_reason, end.stop_sequence, end.usage)
+    return Message(start.message_id, start.model, content, end.stop_reason, end.stop_sequence, end.usage, start.tier)

@@ -12,7 +12,7 @@ from sestet import __version__
 from sestet.cli.failure import Failure
 from sestet.cli.printable import one_line
 from sestet.cli.web import http_url, shown
-from sestet.server.run import is_loopback
+from sestet.server.exposure import is_loopback
 
 ATTEMPTS: Final = 5
 _SILENCE_S_MAX: Final = 120.0  # a server that works says `ping` far more often

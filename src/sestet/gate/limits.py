@@ -1,0 +1,224 @@
+"""Limits by the minute: token buckets with continuous refill, as RELIABILITY.md section 3 describes the contract's.
+
+No clock: every call takes `now`, monotonic seconds. No waiting and no I/O: a call is whole before another one starts.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Final, Literal, NamedTuple
+
+from sestet.contract.limits import LimitKind, LimitState
+from sestet.contract.tiers import Tier
+
+Kind = Literal["requests", "input_tokens", "output_tokens"]
+Scope = Literal["workspace", "organization"]
+
+KINDS: Final[tuple[Kind, ...]] = ("requests", "input_tokens", "output_tokens")
+PRIORITY_KINDS: Final[tuple[tuple[Kind, LimitKind], ...]] = (
+    ("input_tokens", "priority_input_tokens"),
+    ("output_tokens", "priority_output_tokens"),
+)
+REPLAYED_S: Final = 600.0
+
+_SECOND: Final = 1_000_000_000  # in nanoseconds
+# With this many parts to a token, a bucket of n tokens a minute gains n parts in every nanosecond: all of the
+# arithmetic is of whole numbers, nothing is rounded, and the bounds of R14 hold to the last part.
+_TOKEN: Final = 60 * _SECOND
+
+
+class Bucket:
+    """`capacity` a minute, of requests or tokens. Full at first, never above full, below empty when more was used
+    than was known beforehand: that debt is paid off before anything else is let in."""
+
+    __slots__ = ("_at", "_level", "capacity")
+
+    def __init__(self, capacity: int) -> None:
+        assert capacity > 0, "a limit is at least one a minute"
+        self.capacity = capacity
+        self._level = capacity * _TOKEN
+        self._at = 0
+
+    def remaining(self, now: float) -> int:
+        """Whole tokens that can be taken; zero in debt."""
+        return max(0, self._refilled(now) // _TOKEN)
+
+    def wait_s(self, amount: int, now: float) -> float:
+        """Seconds until this amount is there, zero if it is. More than the capacity is there when the bucket is full:
+        otherwise no waiting would ever be long enough."""
+        missing = min(amount, self.capacity) * _TOKEN - self._refilled(now)
+        return max(0, -(-missing // self.capacity)) / _SECOND
+
+    def spend(self, amount: int, now: float) -> None:
+        """Takes this amount, there or not; a negative amount is given back, up to full."""
+        self._level = min(self._refilled(now) - amount * _TOKEN, self.capacity * _TOKEN)
+
+    def resize(self, capacity: int, now: float) -> None:
+        """Another capacity, filled in the same proportion: what was full is full, and a debt, which a lower limit
+        would otherwise stretch to hours, takes as long to pay off as it did."""
+        assert capacity > 0, "a limit is at least one a minute"
+        self._level = self._refilled(now) * capacity // self.capacity
+        self.capacity = capacity
+
+    def _refilled(self, now: float) -> int:
+        numerator, denominator = now.as_integer_ratio()
+        at = numerator * _SECOND // denominator
+        # A clock that went back is believed from there on. Waiting for it to come back to where it was could lock
+        # everybody out for as long as it went back.
+        self._level = min(self._level + max(0, at - self._at) * self.capacity, self.capacity * _TOKEN)
+        self._at = at
+        return self._level
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one scope may use of one class of models in a minute; `None` is without a limit."""
+
+    requests: int | None = None
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+
+    def given(self) -> dict[Kind, int]:
+        """The limits that there are."""
+        values = zip(KINDS, (self.requests, self.input_tokens, self.output_tokens), strict=True)
+        return {kind: value for kind, value in values if value is not None}
+
+
+class Used(NamedTuple):
+    """What a scope used, and how many seconds ago."""
+
+    ago_s: float
+    requests: int
+    input_tokens: int
+    output_tokens: int
+
+
+class ScopeLimiter:
+    """The buckets of one scope and class of models, or of a workspace's priority capacity. That of the organisation
+    is one object, which the limiters of all workspaces share: together they never get more than it has."""
+
+    def __init__(self, limits: Limits) -> None:
+        self.buckets = {kind: Bucket(capacity) for kind, capacity in limits.given().items()}
+
+    def spend(self, kind: Kind, amount: int, now: float) -> None:
+        if kind in self.buckets:
+            self.buckets[kind].spend(amount, now)
+
+    def change(self, limits: Limits, now: float) -> None:
+        """Other limits from now on. What had no limit starts full, what has one keeps its proportion."""
+        before, self.buckets = self.buckets, {}
+        for kind, capacity in limits.given().items():
+            self.buckets[kind] = before.get(kind) or Bucket(capacity)
+            self.buckets[kind].resize(capacity, now)
+
+    def replay(self, used: Iterable[Used], now: float, window_s: float = REPLAYED_S) -> None:
+        """After a restart, before anything else: all that was used in the last `window_s` seconds, oldest first.
+
+        The window, a minute or more, starts with empty buckets, since what was used before it is not known. So a
+        restart gives nobody a second burst, costs nobody more than one refill, and is exact for whoever was quiet for a
+        minute of it.
+        """
+        for bucket in self.buckets.values():
+            bucket.spend(bucket.capacity, now - window_s)
+        for ago_s, *amounts in used:
+            # Times of before the restart are another clock's, which may have been set meanwhile.
+            at = now - min(max(ago_s, 0.0), window_s)
+            for kind, amount in zip(KINDS, amounts, strict=True):
+                self.spend(kind, amount, at)
+
+    def states(self, now: float) -> dict[LimitKind, LimitState]:
+        """How the limits stand, and their sum over input and output where both are limited."""
+        states: dict[LimitKind, LimitState] = {
+            kind: LimitState(kind, bucket.capacity, bucket.remaining(now), bucket.wait_s(bucket.capacity, now))
+            for kind, bucket in self.buckets.items()
+        }
+        match states:
+            case {"input_tokens": inputs, "output_tokens": outputs}:
+                remaining = inputs.remaining + outputs.remaining
+                reset_s = max(inputs.reset_s, outputs.reset_s)
+                states["tokens"] = LimitState("tokens", inputs.limit + outputs.limit, remaining, reset_s)
+        return states
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """The limit that keeps a request waiting longest. The same call succeeds after `retry_after_s` seconds, and not
+    before, if nobody else takes anything; exact, to be rounded up."""
+
+    kind: LimitKind
+    scope: Scope
+    limit: int
+    retry_after_s: float
+
+
+class Limiter:
+    """What one workspace may use of one class of models: every request counts against the workspace and against the
+    organisation, and one of the priority tier against the workspace's priority capacity besides."""
+
+    def __init__(
+        self, workspace: ScopeLimiter, organization: ScopeLimiter, priority: ScopeLimiter | None = None
+    ) -> None:
+        self._scopes: dict[Scope, ScopeLimiter] = {"workspace": workspace, "organization": organization}
+        self._priority = priority or ScopeLimiter(Limits())
+
+    def check(self, now: float) -> Refusal | None:
+        """Whether even the smallest request would be refused, before this one is read: takes nothing. The refusal's
+        time is that of the smallest request."""
+        return self._refusal(1, now)
+
+    def take(self, input_tokens: int, now: float) -> Refusal | None:
+        """One request with this many input tokens, from all buckets or, refused, from none. It reserves no output:
+        any is let in while there is no debt."""
+        refusal = self._refusal(input_tokens, now)
+        if refusal is None:
+            for scope in self._scopes.values():
+                scope.spend("requests", 1, now)
+                scope.spend("input_tokens", input_tokens, now)
+        return refusal
+
+    def take_priority(self, input_tokens: int, now: float) -> bool:
+        """Whether the priority capacity has room for a request that was let in; if so, its input is taken there too.
+        A workspace has such capacity if it has it for both input and output."""
+        match self._priority.buckets:
+            case {"input_tokens": inputs, "output_tokens": outputs}:
+                if inputs.remaining(now) >= max(1, input_tokens) and outputs.remaining(now) >= 1:
+                    inputs.spend(input_tokens, now)
+                    return True
+        return False
+
+    def produced(self, output_tokens: int, now: float, tier: Tier = "standard") -> None:
+        """Output counts as it appears, wanted or not: it may end in debt."""
+        self._spend("output_tokens", output_tokens, now, tier)
+
+    def correct(self, input_tokens_delta: int, now: float, tier: Tier = "standard") -> None:
+        """The input that was taken was an estimate; it was this much more or, negative, less. What was read from the
+        cache is free, so it is given back here."""
+        self._spend("input_tokens", input_tokens_delta, now, tier)
+
+    def states(self, now: float) -> tuple[LimitState, ...]:
+        """What is limited, in the order of `LimitKind`: of workspace and organisation the one with less left."""
+        both = [scope.states(now) for scope in self._scopes.values()]
+        priority = self._priority.states(now)
+        ordinary: tuple[LimitKind, ...] = ("requests", "tokens", "input_tokens", "output_tokens")
+        return (
+            *(min(found, key=_tightness) for kind in ordinary if (found := [of[kind] for of in both if kind in of])),
+            *(replace(priority[kind], kind=name) for kind, name in PRIORITY_KINDS if kind in priority),
+        )
+
+    def _refusal(self, input_tokens: int, now: float) -> Refusal | None:
+        # Whatever a request turns out to be, it is a request, it has input, and it will have output.
+        least: dict[Kind, int] = {"requests": 1, "input_tokens": max(1, input_tokens), "output_tokens": 1}
+        refusals = [
+            Refusal(kind, name, bucket.capacity, wait_s)
+            for name, scope in self._scopes.items()
+            for kind, bucket in scope.buckets.items()
+            if (wait_s := bucket.wait_s(least[kind], now)) > 0
+        ]
+        return max(refusals, key=lambda refusal: refusal.retry_after_s, default=None)
+
+    def _spend(self, kind: Kind, amount: int, now: float, tier: Tier) -> None:
+        for scope in (*self._scopes.values(), *([self._priority] if tier == "priority" else [])):
+            scope.spend(kind, amount, now)
+
+
+def _tightness(state: LimitState) -> tuple[int, float]:
+    return state.remaining, -state.reset_s

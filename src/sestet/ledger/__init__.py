@@ -1,0 +1,1 @@
+"""Money, pure: the prices in force for a request, and what its tokens cost."""

@@ -1,0 +1,53 @@
+"""Idempotency keys: the same request sent again with its key is answered once and billed once (RELIABILITY.md R07)."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Final
+
+from sestet.contract.errors import ApiError, invalid
+from sestet.store.answers import Answer, Answers, Claim
+from sestet.store.database import StoreError
+
+KEY_CHARACTERS_MAX: Final = 255
+
+
+class Idempotency:
+    def __init__(self, answers: Answers, now_us: Callable[[], int]) -> None:
+        self._answers = answers
+        self._now_us = now_us
+
+    @asynccontextmanager
+    async def claimed(self, claim: Claim) -> AsyncIterator[Answer]:
+        """The answer that was kept, or `claimed`: then the body answers, and what it does not keep with its bill is
+        given up for whoever asks again. 409 while another one answers, 400 if the key was used for something else."""
+        if not claim.key or len(claim.key) > KEY_CHARACTERS_MAX:
+            raise invalid(f"it takes 1 to {KEY_CHARACTERS_MAX} characters", "idempotency-key")
+        try:
+            answer = await asyncio.to_thread(self._answers.claim, claim, self._now_us())
+        except StoreError:
+            raise ApiError(
+                "overloaded_error", "idempotency keys cannot be kept at the moment", retry_after_s=1.0
+            ) from None
+        match answer.outcome:
+            case "running":
+                raise ApiError(
+                    "conflict_error", "a request with this idempotency-key is being answered", retry_after_s=1.0
+                )
+            case "different":
+                raise invalid("this key was used for a different request", "idempotency-key")
+            case "kept":
+                yield answer
+            case "claimed":
+                try:
+                    yield answer
+                except BaseException:
+                    # Shielded: a client that left must not leave its claim behind.
+                    await asyncio.shield(asyncio.to_thread(self._release, claim))
+                    raise
+
+    def _release(self, claim: Claim) -> None:
+        try:
+            self._answers.release(claim)
+        except StoreError:
+            return  # it is forgotten with the server that made it, or after a day

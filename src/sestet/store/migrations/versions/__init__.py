@@ -1,0 +1,1 @@
+"""One file a revision. One that was released is never changed."""

@@ -1,0 +1,137 @@
+"""The ledger's rows, and the transaction that writes them with everything that follows from them."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
+
+from sqlalchemy import Connection, update
+
+from sestet.contract.events import Usage
+from sestet.ledger.entry import Kept, Opening, Settlement
+from sestet.ledger.prices import cost
+from sestet.store.database import Database
+from sestet.store.tables import daily_spend, idempotency, ledger
+
+DAY_US: Final = 86_400_000_000
+
+Row = dict[str, Any]
+Spent = Mapping[tuple[str, int], int]  # (workspace, day since 1970) -> micro-dollars of that day
+
+# What a later write of the same request may change; the rest is said once.
+_CHANGING: Final = (
+    "state",
+    "settled_at",
+    "input_tokens",
+    "cache_write_5m_tokens",
+    "cache_write_1h_tokens",
+    "cache_read_tokens",
+    "output_tokens",
+    "thinking_tokens",
+    "stop_reason",
+    "error",
+    "cost",
+    "own_cost",
+    "queue_us",
+    "first_token_us",
+    "duration_us",
+)
+
+
+def running_row(opening: Opening, usage: Usage) -> Row:
+    """The row of a request that goes on, as if it ended with this usage."""
+    return {
+        "request_id": opening.request_id,
+        "state": "running",
+        "started_at": opening.started_at,
+        "settled_at": None,
+        "key_id": opening.key_id,
+        "workspace_id": opening.workspace_id,
+        "model": opening.model,
+        "weights_id": opening.weights_id,
+        "tier": opening.tier,
+        "dialect": opening.dialect,
+        "stream": opening.stream,
+        "input_tokens": usage.input_tokens,
+        "cache_write_5m_tokens": usage.cache_creation_5m,
+        "cache_write_1h_tokens": usage.cache_creation_1h,
+        "cache_read_tokens": usage.cache_read_input_tokens,
+        "output_tokens": usage.output_tokens,
+        "thinking_tokens": usage.thinking_tokens,
+        "stop_reason": None,
+        "error": None,
+        "price_input": opening.prices.input,
+        "price_cache_write_5m": opening.prices.cache_write_5m,
+        "price_cache_write_1h": opening.prices.cache_write_1h,
+        "price_cache_read": opening.prices.cache_read,
+        "price_output": opening.prices.output,
+        "cost": cost(usage, opening.prices),
+        "own_price_input": opening.own_prices.input,
+        "own_price_output": opening.own_prices.output,
+        "own_cost": cost(usage, opening.own_prices),
+        "queue_us": None,
+        "first_token_us": None,
+        "duration_us": None,
+    }
+
+
+def settled_row(settlement: Settlement) -> Row:
+    return {
+        **running_row(settlement.opening, settlement.usage),
+        "state": settlement.ending,
+        "settled_at": settlement.settled_at,
+        "stop_reason": settlement.stop_reason,
+        "error": settlement.error,
+        "queue_us": _us(settlement.queue_s),
+        "first_token_us": _us(settlement.first_token_s),
+        "duration_us": _us(settlement.duration_s),
+    }
+
+
+def _us(seconds: float | None) -> int | None:
+    return None if seconds is None else round(seconds * 1e6)
+
+
+def write_rows(database: Database, connection: Connection, rows: Sequence[Row], kept: Iterable[Kept]) -> Spent:
+    """Rows, the spending of their days, and the answers that are kept; the new totals of those days.
+
+    A row that was settled before stays as it is, and is not counted again.
+    """
+    last = {row["request_id"]: row for row in rows}  # of one request the last word counts
+    statement = database.insert(ledger)
+    changed = statement.on_conflict_do_update(
+        index_elements=[ledger.c.request_id],
+        set_={column: statement.excluded[column] for column in _CHANGING},
+        where=ledger.c.state == "running",
+    ).returning(ledger.c.workspace_id, ledger.c.settled_at, ledger.c.cost, ledger.c.own_cost)
+    written = connection.execute(changed, list(last.values())).all()
+    for one in kept:
+        connection.execute(
+            update(idempotency)
+            .where(
+                idempotency.c.workspace_id == one.workspace_id,
+                idempotency.c.key == one.key,
+                idempotency.c.request_id == one.request_id,
+            )
+            .values(status=one.status, body=one.body)
+        )
+    return add_spending(database, connection, [row for row in written if row.settled_at is not None])
+
+
+def add_spending(database: Database, connection: Connection, settled: Iterable[Any]) -> Spent:
+    """Adds settled rows (`workspace_id, settled_at, cost, own_cost`) to their days; the new totals of those days."""
+    days: dict[tuple[str, int], list[int]] = {}
+    for row in settled:
+        sums = days.setdefault((row.workspace_id, row.settled_at // DAY_US), [0, 0])
+        sums[0] += row.cost
+        sums[1] += row.own_cost
+    totals: dict[tuple[str, int], int] = {}
+    for (workspace_id, day), (spent, own) in sorted(days.items()):  # in one order, so that servers never deadlock
+        statement = database.insert(daily_spend).values(workspace_id=workspace_id, day=day, cost=spent, own_cost=own)
+        added = statement.on_conflict_do_update(
+            index_elements=[daily_spend.c.workspace_id, daily_spend.c.day],
+            set_={
+                "cost": daily_spend.c.cost + statement.excluded.cost,
+                "own_cost": daily_spend.c.own_cost + statement.excluded.own_cost,
+            },
+        ).returning(daily_spend.c.cost)
+        totals[workspace_id, day] = connection.execute(added).scalar_one()
+    return totals

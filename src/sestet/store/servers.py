@@ -1,0 +1,145 @@
+"""Which servers run on a database, so that what a dead one left behind can be closed by another, or by itself when it
+starts again (RELIABILITY.md R06)."""
+
+import contextlib
+import fcntl
+import os
+import socket
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from sqlalchemy import Connection, Row, delete, insert, select, update
+
+from sestet.store.database import Database
+from sestet.store.rows import add_spending, write_rows
+from sestet.store.tables import idempotency, ledger, servers
+from sestet.store.writer import Outbox
+
+STALE_S: Final = 20.0  # a server elsewhere whose heartbeat stands still for so long counts as dead
+KEPT_US: Final = 24 * 3600 * 1_000_000  # how long the answer to an idempotency key is kept
+
+
+@dataclass(frozen=True, slots=True)
+class Swept:
+    """What dead servers left: requests closed as interrupted, rows read back from their outboxes."""
+
+    interrupted: int
+    recovered: int
+
+
+class Servers:
+    """This server's own entry, and the sweeping up after others. Every method blocks."""
+
+    def __init__(self, database: Database, server_id: str, outboxes: Path) -> None:
+        self._database = database
+        self._server_id = server_id
+        self._outboxes = outboxes
+        self._lock: int | None = None
+        self._heard: dict[str, tuple[int, float]] = {}
+
+    def register(self, now: int) -> None:
+        # Held as long as this process lives, however it ends: it tells others of this machine that the file is in use.
+        self._outboxes.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._lock = os.open(self._outboxes / f"{self._server_id}.lock", os.O_RDWR | os.O_CREAT, 0o600)
+        fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with self._database.plainly(), self._database.writing() as connection:
+            connection.execute(
+                insert(servers).values(
+                    id=self._server_id, host=machine(), pid=os.getpid(), started_at=now, heartbeat_at=now
+                )
+            )
+
+    def beat(self, now: int) -> None:
+        with self._database.plainly(), self._database.writing() as connection:
+            connection.execute(update(servers).where(servers.c.id == self._server_id).values(heartbeat_at=now))
+
+    def leave(self) -> None:
+        """Everything of this server is settled."""
+        with self._database.plainly(), self._database.writing() as connection:
+            connection.execute(delete(servers).where(servers.c.id == self._server_id))
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+        (self._outboxes / f"{self._server_id}.lock").unlink(missing_ok=True)
+
+    def sweep(self, now: int) -> Swept:
+        """Reads back what dead servers could not write, then closes what they left running, billed as far as it was
+        written down. Answers that are too old to be asked for again are forgotten."""
+        recovered = sum(self._recover(path) for path in self._dead_outboxes())
+        interrupted = 0
+        with self._database.plainly(), self._database.writing() as connection:
+            for server in connection.execute(select(servers)).all():
+                if server.id != self._server_id and self._is_dead(server):
+                    interrupted += self._close(connection, server.id, now)
+            connection.execute(delete(idempotency).where(idempotency.c.created_at < now - KEPT_US))
+        return Swept(interrupted, recovered)
+
+    def _close(self, connection: Connection, server_id: str, now: int) -> int:
+        closed = connection.execute(
+            update(ledger)
+            .where(ledger.c.state == "running", ledger.c.server_id == server_id)
+            .values(state="interrupted", settled_at=now)
+            .returning(ledger.c.workspace_id, ledger.c.settled_at, ledger.c.cost, ledger.c.own_cost)
+        ).all()
+        add_spending(self._database, connection, closed)
+        # Who asked for these may ask again.
+        connection.execute(
+            delete(idempotency).where(idempotency.c.server_id == server_id, idempotency.c.body.is_(None))
+        )
+        connection.execute(delete(servers).where(servers.c.id == server_id))
+        return len(closed)
+
+    def _is_dead(self, server: Row[Any]) -> bool:
+        lock = self._outboxes / f"{server.id}.lock"
+        if server.host == machine() and lock.exists():
+            with _taken(lock) as dead:
+                return dead
+        # How long it stands still is measured here, so that nobody's wall clock can make a server look dead.
+        heartbeat, since = self._heard.get(server.id, (None, 0.0))
+        if heartbeat != server.heartbeat_at:
+            self._heard[server.id] = (server.heartbeat_at, time.monotonic())
+            return False
+        return time.monotonic() - since > STALE_S
+
+    def _dead_outboxes(self) -> Iterator[Path]:
+        for path in sorted(self._outboxes.glob("*.jsonl")):
+            if path.stem != self._server_id:
+                with _taken(path.with_suffix(".lock")) as dead:
+                    if dead:
+                        yield path
+
+    def _recover(self, path: Path) -> int:
+        outbox = Outbox(path)
+        entries = outbox.read()
+        with self._database.plainly(), self._database.writing() as connection:
+            for entry in entries:
+                write_rows(self._database, connection, [entry.row], [entry.kept] if entry.kept is not None else [])
+        outbox.clear()
+        return len(entries)
+
+
+@contextlib.contextmanager
+def _taken(lock: Path) -> Iterator[bool]:
+    """Whether nobody alive holds this file; while the body runs nobody else will."""
+    descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        yield False
+    else:
+        yield True
+        lock.unlink(missing_ok=True)
+    finally:
+        os.close(descriptor)
+
+
+def machine() -> str:
+    """This machine, as far as processes of it can see each other's locks."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
+    except OSError:
+        boot = ""
+    return f"{socket.gethostname()} {boot}"[:255]
