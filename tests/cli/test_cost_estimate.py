@@ -210,16 +210,16 @@ def lines(text: str) -> list[str]:
 
 
 def test_one_card_is_shown_by_kind_of_token(run: Run) -> None:
-    shown = run("cost", "estimate", *ARTICLE, *SONNET, "--cached", "0.75", "--batch", "25%")
+    shown = run("cost", "estimate", *ARTICLE, *SONNET, "--cached", "0.75", "--batch", "50%")
 
     assert [
         "Claude Sonnet 3.7 (claude-3-7-sonnet-20250219), in US dollars",
         "per million tokens a day a call a day 30 days",
-        "input 3.00 50,000,000 0.001313 131.25 3,937.50",
-        "cache writes, 5 minutes 3.75 1,500 0.00 0.004922 0.147656",
-        "cache reads 0.30 149,998,500 0.000394 39.37 1,181.24",
-        "total 200,000,000 0.001706 170.63 5,118.89",
-        "Calls through batches, 25% of them, are in it at half the price.",
+        "input 3.00 50,000,000 0.001125 112.50 3,375.00",
+        "cache writes, 5 minutes 3.75 1,500 0.00 0.004219 0.126563",
+        "cache reads 0.30 149,998,500 0.000337 33.75 1,012.49",
+        "total 200,000,000 0.001463 146.25 4,387.62",
+        "Calls through batches, 50% of them, are in it at half the price.",
     ] == lines(shown.stdout)
 
 

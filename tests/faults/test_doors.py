@@ -10,12 +10,12 @@ import psutil
 import pytest
 
 from sestet.contract.errors import ApiError
-from sestet.gate.keys import Keyring
 from tests.conftest import ServerFactory
 from tests.faults.conftest import KEY, SCRIPT
 from tests.faults.watch import under_watch
 from tests.faults.wire import answers, body, check_error, post, request_bytes, send_and_read
 from tests.running import RunningServer
+from tests.unit.keyrings import keyring
 
 CLOSE = "Connection: close"
 SECOND = b"GET /v1/models HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
@@ -319,23 +319,21 @@ def test_no_page_is_told_that_it_may_read_us(open_server: RunningServer) -> None
 
 
 def test_a_key_is_looked_up_by_a_digest_and_kept_nowhere() -> None:
-    keyring = Keyring([KEY])
-    kept = repr(vars(keyring))
+    kept = [repr(vars(keyring([KEY], pepper * 32))) for pepper in (b"a", b"b")]
 
-    assert KEY not in kept
-    assert KEY[:16] not in kept
-    assert repr(vars(keyring)) != repr(vars(Keyring([KEY])))
+    assert KEY[:16] not in kept[0]
+    assert kept[0] != kept[1]
 
 
 def test_keys_that_are_alike_at_their_beginning_are_different_callers() -> None:
     keys = [f"{'k' * 200}{number}" for number in range(100)]
-    keyring = Keyring(keys[:50])
+    ring = keyring(keys[:50])
 
-    callers = {keyring.admit({b"x-api-key": [key.encode()]}).key_id for key in keys[:50]}
+    callers = {ring.admit({b"x-api-key": [key.encode()]}, 0).key_id for key in keys[:50]}
     refused = []
     for key in [*keys[50:], "k" * 200, keys[0][:-1], f"{keys[0]} x"]:
         with pytest.raises(ApiError) as refusal:
-            keyring.admit({b"x-api-key": [key.encode()]})
+            ring.admit({b"x-api-key": [key.encode()]}, 0)
         refused.append(refusal.value.status)
 
     assert 50 == len(callers)

@@ -13,7 +13,6 @@ import psutil
 import pytest
 from starlette.types import Receive, Scope, Send
 
-from sestet.gate.keys import Keyring
 from sestet.server.gate import Gate
 from sestet.server.metrics import Metrics
 from tests.conftest import ServerFactory
@@ -22,6 +21,7 @@ from tests.faults.test_oversize import HOSTILE_JSON
 from tests.faults.watch import under_watch
 from tests.faults.wire import HEADERS, answers, body, request_bytes, send_and_read
 from tests.running import RunningServer
+from tests.unit.keyrings import keyring
 
 PROMPT = "sentinel-prompt-ASDFGHJKL"
 REPLY = "sentinel-reply-QWERTYUIOP"
@@ -165,7 +165,7 @@ def test_an_error_nobody_thought_of_is_told_without_its_text(error: Exception) -
         raise error
 
     async def ask() -> httpx2.Response:
-        gate = Gate(fail, Keyring(()), (), Metrics())
+        gate = Gate(fail, keyring(()), (), Metrics())
         transport = httpx2.ASGITransport(app=gate)
         async with httpx2.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
             return await client.get("/v1/models")

@@ -143,7 +143,7 @@ def test_every_answer_is_that_of_the_exact_model(
             assert model.states(index) == told
 
 
-@thorough
+@brief
 @given(
     scopes=SCOPES, steps=st.lists(st.tuples(WORKSPACES, ONWARD, st.integers(1, 80), st.integers(0, 80)), max_size=20)
 )

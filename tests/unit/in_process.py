@@ -12,15 +12,20 @@ from llguidance import LLMatcher
 from sestet.catalog.card import Card, family_cards, profile_for, profiles
 from sestet.catalog.catalog import Catalog, Route
 from sestet.config import Config
+from sestet.contract.errors import ApiError
+from sestet.contract.events import Usage
 from sestet.contract.requests import Effort
 from sestet.contract.thinking import ThinkingType
 from sestet.engines.scripted import Script, ScriptedEngine, ScriptedReply
+from sestet.gate.directory import Allowance, Directory
+from sestet.ledger.entry import Kept, Opening, Settlement
 from sestet.server.compose import Application, build
 from sestet.services.admission import Admission
+from sestet.services.concurrency import Concurrency
 from sestet.services.grammars import Grammars
-from sestet.services.messages import Messages, Thoughts
+from sestet.services.messages import Accounts, Messages, Thoughts
 from sestet.services.models import Models
-from sestet.services.ports import Settlement
+from sestet.services.quotas import Quotas
 from sestet.services.served import Served
 from sestet.services.thinking import Thinker
 from sestet.turn.render import Style
@@ -32,14 +37,47 @@ from tests.unit.thoughts import SEALS
 OWN_ID = "scripted-20260101"
 
 
+NOW_US = 1_800_000_000_000_000
+NOBODY = Directory(0, "org", "Organization", Allowance(), {}, ())
+
+
 @dataclass(slots=True)
 class Ledger:
-    """The `Books` of a test: keeps what it is told."""
+    """The `Books` of a test: keeps what it is told. Not `healthy` refuses everything new."""
 
     settled: list[Settlement] = field(default_factory=list)
+    kept: list[Kept] = field(default_factory=list)
+    begun: list[str] = field(default_factory=list)
+    healthy: bool = True
 
-    def settle(self, settlement: Settlement) -> None:
-        self.settled.append(settlement)
+    def check(self) -> None:
+        if not self.healthy:
+            raise ApiError("overloaded_error", "unhealthy")
+
+    def open(self, opening: Opening, usage: Callable[[], Usage]) -> "Line":
+        return Line(self, opening)
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    ledger: Ledger
+    opening: Opening
+
+    def begin(self) -> Awaitable[None]:
+        self.ledger.begun.append(self.opening.request_id)
+        return _done()
+
+    def settle(self, settlement: Settlement, kept: Kept | None = None) -> Awaitable[None]:
+        assert settlement.opening == self.opening
+        self.ledger.settled.append(settlement)
+        self.ledger.kept += [] if kept is None else [kept]
+        return _done()
+
+
+def _done() -> Awaitable[None]:
+    done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    done.set_result(None)
+    return done
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +89,15 @@ class House:
     engine: ScriptedEngine
     served: Served
     ledger: Ledger
+    quotas: Quotas
 
 
 def house(
-    *replies: ScriptedReply, moved: Mapping[str, str] | None = None, redact: bool = False, **script: Any
+    *replies: ScriptedReply,
+    moved: Mapping[str, str] | None = None,
+    redact: bool = False,
+    directory: Directory = NOBODY,
+    **script: Any,
 ) -> House:
     """Services whose engine says these replies; the family stands in on it."""
     engine = ScriptedEngine(Script(reply=list(replies), **script) if replies else Script(**script))
@@ -68,14 +111,15 @@ def house(
     style = Style(thinker.style, profile.tools)
     served = Served(OWN_ID, engine, template, profile, thinker, style, Admission(engine.slots, 4))
     ledger = Ledger()
+    quotas = Quotas(directory, lambda model: catalog.resolve(model).card.rate_class, lambda: NOW_US)
     messages = Messages(
         catalog,
         {OWN_ID: served},
-        ledger,
+        Accounts(quotas, Concurrency(), ledger, lambda: NOW_US),
         Thoughts(SEALS, ThoughtPolicy(), redact),
         Grammars(LLMatcher.validate_grammar),
     )
-    return House(messages, Models(catalog, {OWN_ID: served}), engine, served, ledger)
+    return House(messages, Models(catalog, {OWN_ID: served}), engine, served, ledger, quotas)
 
 
 @dataclass(slots=True)

@@ -157,6 +157,8 @@ def test_every_setting_of_a_section_can_be_given_by_the_environment(file: Path) 
         "SESTET_SERVER_QUEUE",
         "SESTET_SERVER_STALL_S",
         "SESTET_ACCESS_KEYS",
+        "SESTET_ACCESS_ADMIN_KEYS",
+        "SESTET_ACCESS_KEY_PEPPERS",
         "SESTET_ENGINE_KIND",
         "SESTET_ENGINE_SCRIPT",
         "SESTET_ENGINE_SLOTS",
@@ -168,6 +170,9 @@ def test_every_setting_of_a_section_can_be_given_by_the_environment(file: Path) 
         "SESTET_THINKING_CHANGED",
         "SESTET_THINKING_FOREIGN",
         "SESTET_TOOLS_SCHEMAS",
+        "SESTET_STORE_URL",
+        "SESTET_STORE_OUTBOX",
+        "SESTET_STORE_WHEN_DOWN",
         "SESTET_LOG_LEVEL",
         "SESTET_LOG_FORMAT",
     ] == names

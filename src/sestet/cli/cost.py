@@ -16,6 +16,7 @@ from rich.console import Console
 
 from sestet import __version__
 from sestet.catalog.card import Card, family_cards
+from sestet.cli.cost_report import report
 from sestet.cli.estimates import Estimate, Load, as_csv, as_json, in_detail, side_by_side
 from sestet.cli.failure import Failure
 from sestet.cli.printable import one_line
@@ -31,7 +32,8 @@ _REPLY_ALONE: Final = MessagesRequest.model_fields.keys() - CountTokensRequest.m
 
 _console = Console(stderr=True, highlight=False)
 
-app = typer.Typer(name="cost", help="What requests cost.", no_args_is_help=True)
+app = typer.Typer(name="cost", callback=report, invoke_without_command=True)
+app.command()(report)
 
 
 @app.command()

@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 from rich.table import Table
+from sqlalchemy import URL
 
 from sestet.cli.failure import Failure
 from sestet.cli.printable import one_line
@@ -54,8 +55,8 @@ def backup(
 ) -> None:
     """Copy the database to FILE, as it is at one moment. Servers go on meanwhile.
 
-    The copy is checked, and whole or not there. Use this and not `cp`, which tears a database that is written to. It
-    holds digests of keys, and no prompts.
+    The copy is checked, and whole or not there. Use this and not `cp`, which tears a database that is written to. Only
+    its owner can read it: it holds what everybody spent and, for a day, replies to requests with an `Idempotency-Key`.
 
     To go back: stop every server, put the copy in the place of the database, delete the files beside it that end in
     `-wal` and `-shm`, start again.
@@ -65,9 +66,9 @@ def backup(
     with _database(config) as database:
         if database.dialect == "postgresql":
             raise Failure(f"PostgreSQL has a tool for this, which works while it is in use: {_dump(database, file)}")
-        with Progress(
-            TextColumn("copying"), BarColumn(), TaskProgressColumn(), console=Console(stderr=True), transient=True
-        ) as bars:
+        console = Console(stderr=True)
+        columns = (TextColumn("copying"), BarColumn(), TaskProgressColumn())
+        with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
             bar = bars.add_task("")
             back_up(database, file, lambda copied, pages: bars.update(bar, completed=copied, total=pages))
     typer.echo(f"{one_line(str(file))}: {file.stat().st_size:,} bytes, integrity ok")
@@ -78,7 +79,8 @@ def check(config: ConfigFile = None) -> None:
     """Check the database while servers go on: its file, its schema, and that the ledger adds up. Status 1 if not."""
     with _database(config) as database:
         findings = list(look(database, time.time_ns() // 1000))
-    table = Table(title=one_line(database.place), title_justify="left", box=None, pad_edge=False)
+    typer.echo(one_line(database.place))
+    table = Table(box=None, pad_edge=False)
     for heading in ("what", "result", "found"):
         table.add_column(heading, overflow="fold")
     for finding in findings:
@@ -101,5 +103,5 @@ def _dump(database: Database, file: Path) -> str:
     """Without the password, which `pg_dump` asks for, or takes from PGPASSWORD or ~/.pgpass."""
     url = database.engine.url
     query = {name: url.query[name] for name in ("host", "port") if name in url.query}
-    source = url.set(drivername="postgresql", password=None, query=query).render_as_string()
+    source = URL.create("postgresql", url.username, host=url.host, port=url.port, database=url.database, query=query)
     return shlex.join(["pg_dump", "--format=custom", f"--file={file}", f"--dbname={source}"])

@@ -213,7 +213,7 @@ def as_json(estimates: Sequence[Estimate], days: int) -> list[dict[str, Any]]:
 
 def _decimal(share: Fraction) -> str:
     """It was typed with few decimals, so it has few."""
-    return str((Decimal(share.numerator) / share.denominator).normalize())
+    return f"{(Decimal(share.numerator) / share.denominator).normalize():f}"
 
 
 def as_csv(estimates: Sequence[Estimate], days: int) -> str:

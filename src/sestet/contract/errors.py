@@ -1,7 +1,7 @@
 """The one error of the contract: a closed set of kinds, each with its HTTP status (WIRE.md section 4)."""
 
 from collections.abc import Mapping, Sequence
-from typing import Final, Literal
+from typing import Final, Literal, Self
 
 from sestet.contract.limits import LimitState
 
@@ -34,12 +34,15 @@ STATUS: Final[Mapping[ErrorKind, int]] = {
 }
 
 
+FINAL_CODES: Final = frozenset({"enforced_spend_limit_reached"})
+
+
 class ApiError(Exception):
     """A failure as the client is told of it; the text is safe to show.
 
     `param` is the path of the offending field (`messages.0.content`), `status` overrides the kind's own for the
-    HTTP conditions that share a kind (405, 408, 431), `code` is the contract's `details.error_code`, `retry` tells
-    clients against their own policy whether to try again, `limits` is how the limits stood.
+    HTTP conditions that share a kind (405, 408, 431), `code` is the contract's `details.error_code`.
+    `limits` is how the limits by the minute stood.
     """
 
     def __init__(
@@ -51,8 +54,6 @@ class ApiError(Exception):
         retry_after_s: float | None = None,
         status: int | None = None,
         code: str | None = None,
-        retry: bool | None = None,
-        limits: Sequence[LimitState] = (),
     ) -> None:
         super().__init__(message)
         self.kind: ErrorKind = kind
@@ -61,8 +62,16 @@ class ApiError(Exception):
         self.retry_after_s = retry_after_s
         self.status = STATUS[kind] if status is None else status
         self.code = code
-        self.retry = retry
+        self.limits: Sequence[LimitState] = ()
+
+    def limited(self, limits: Sequence[LimitState]) -> Self:
         self.limits = limits
+        return self
+
+    @property
+    def final(self) -> bool:
+        """Whether trying again cannot help, although clients try such a status again."""
+        return self.code in FINAL_CODES
 
 
 def invalid(message: str, param: str | None = None) -> ApiError:

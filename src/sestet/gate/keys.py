@@ -31,10 +31,8 @@ class Caller:
         if scope in self.scopes:
             return
         if self.key_id == ANYONE.key_id:
-            raise ApiError(
-                "authentication_error",
-                "this needs an admin key, also on this machine: `sestet keys bootstrap` makes it",
-            )
+            message = "this needs an admin key, also on this machine; `sestet keys bootstrap` makes one"
+            raise ApiError("authentication_error", message)
         raise ApiError("permission_error", f"this API key lacks the scope `{scope}`")
 
     def may_use(self, card_id: str) -> bool:

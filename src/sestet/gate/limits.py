@@ -49,8 +49,8 @@ class Bucket:
         return max(0, -(-missing // self.capacity)) / _SECOND
 
     def spend(self, amount: int, now: float) -> None:
-        """Takes this amount, there or not; a negative amount is given back, up to full."""
-        self._level = min(self._refilled(now) - amount * _TOKEN, self.capacity * _TOKEN)
+        """Takes this amount, there or not; a negative amount is given back, and the next look stops at full."""
+        self._level = self._refilled(now) - amount * _TOKEN
 
     def resize(self, capacity: int, now: float) -> None:
         """Another capacity, filled in the same proportion: what was full is full, and a debt, which a lower limit
@@ -159,6 +159,11 @@ class Limiter:
     ) -> None:
         self._scopes: dict[Scope, ScopeLimiter] = {"workspace": workspace, "organization": organization}
         self._priority = priority or ScopeLimiter(Limits())
+
+    @property
+    def limits_input(self) -> bool:
+        """Whether it depends on a request's size how long it has to wait."""
+        return any("input_tokens" in scope.buckets for scope in self._scopes.values())
 
     def check(self, now: float) -> Refusal | None:
         """Whether even the smallest request would be refused, before this one is read: takes nothing. The refusal's

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import hashlib
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -41,6 +42,7 @@ from sestet.gate import signing_keys
 from sestet.gate.directory import SCOPES, Directory, Scope
 from sestet.gate.keys import ANYONE, Keyring
 from sestet.gate.spend import day_of
+from sestet.ledger.price_rows import PriceError, read_price
 from sestet.ledger.prices import FREE, PriceList
 from sestet.server import ids
 from sestet.server.app import Operations, routes
@@ -129,7 +131,7 @@ class Application:
             await engine.stop()
         if not self.books.backlog:
             with contextlib.suppress(StoreError):
-                await asyncio.to_thread(self.stored.servers.leave)
+                await asyncio.to_thread(self.stored.servers.leave, now_us())
         self.stored.database.close()
 
 
@@ -183,10 +185,11 @@ def catalog(config: Config, plans: Sequence[Plan], windows: Mapping[str, int]) -
 async def open_store(config: Config) -> Stored:
     """The database with its newest schema, this server in it, and what dead ones left behind closed. `ConfigError` if
     it cannot be used."""
-    outbox = config.store.outbox or default_outbox()
     server_id = ids.server_id()
     try:
         database = open_database(database_url(config))
+        # One folder for each database: what one could not take is not for another.
+        outbox = (config.store.outbox or default_outbox()) / hashlib.sha256(database.place.encode()).hexdigest()[:12]
         await asyncio.to_thread(database.upgrade)
         directories = Directories(database)
         servers = Servers(database, server_id, outbox)
@@ -246,7 +249,7 @@ async def build(config: Config, on_load: Callable[[Plan], None] = lambda _plan: 
     except BaseException:
         for running in started:
             await running.stop()
-        await asyncio.to_thread(stored.servers.leave)
+        await asyncio.to_thread(stored.servers.leave, now_us())
         raise
     writer = Writer(stored.database, Outbox(stored.outbox / f"{stored.server_id}.jsonl"), quotas.spending.put)
     books = Books(writer, stored.server_id, metrics, serve_when_down=config.store.when_down == "serve")
@@ -335,7 +338,11 @@ def _own_prices(config: Config, weights_id: str) -> PriceList:
     own = config.own_prices.get(weights_id)
     if own is None:
         return FREE
-    given, made = round(own.input * 1e6), round(own.output * 1e6)
+    try:
+        given = read_price(own.input, f"own_prices.{weights_id}.input")
+        made = read_price(own.output, f"own_prices.{weights_id}.output")
+    except PriceError as error:
+        raise ConfigError(str(error)) from None
     return PriceList(given, given, given, given, made)
 
 

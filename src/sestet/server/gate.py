@@ -139,8 +139,8 @@ async def send_error(
     if error.retry_after_s is not None:
         # Whole seconds, never too few: whoever waits for so long is let in.
         headers.append((b"retry-after", b"%d" % max(1, math.ceil(error.retry_after_s))))
-    if error.retry is not None:
-        headers.append((b"x-should-retry", b"true" if error.retry else b"false"))
+    if error.final:
+        headers.append((b"x-should-retry", b"false"))
     if error.kind == "authentication_error":
         headers.append((b"www-authenticate", b"Bearer"))
     await send_json(send, anthropic.encode_error(error, request_id), error.status, headers)

@@ -1,6 +1,7 @@
 """Alive, able to answer, draining: what the server is at the moment, and the requests in it."""
 
 import asyncio
+import contextlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -8,6 +9,7 @@ from sestet.contract.errors import ApiError
 from sestet.server.exchange import Exchange
 
 DRAIN_RETRY_S = 5.0
+END_S = 1.0
 
 
 class Lifecycle:
@@ -47,14 +49,15 @@ class Lifecycle:
             async with asyncio.timeout(deadline_s):
                 await self._idle.wait()
         except TimeoutError:
-            for exchange in list(self._exchanges):
-                exchange.interrupt(shutting_down())
-            with_grace = asyncio.timeout(1.0)
-            try:
-                async with with_grace:
-                    await self._idle.wait()
-            except TimeoutError:
-                pass
+            await self.end()
+
+    async def end(self) -> None:
+        """Ends with an error whatever still runs, and waits until that is said and settled."""
+        for exchange in list(self._exchanges):
+            exchange.interrupt(shutting_down())
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(END_S):
+                await self._idle.wait()
 
 
 def shutting_down() -> ApiError:

@@ -111,6 +111,7 @@ async def _drain(application: Application, drain_s: float, loop: asyncio.Abstrac
     for task in (draining, impatient):
         task.cancel()
     await asyncio.gather(draining, impatient, return_exceptions=True)
+    await application.lifecycle.end()
 
 
 class _Server(uvicorn.Server):

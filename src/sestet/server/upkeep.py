@@ -45,6 +45,8 @@ class Upkeep:
                     await self._beat()
             except StoreError as error:
                 self._log.warning("store_not_read", reason=str(error)[:200])
+            except Exception:  # whatever it is, the next look must come
+                self._log.exception("upkeep_failed")
 
     async def look(self) -> None:
         """Takes over what has changed since the last look."""

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence, Set
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence, Set
 from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
@@ -21,7 +21,7 @@ from sestet.ledger.entry import Ending, Kept, Opening, Settlement
 from sestet.services.calls import with_calls, with_value, within
 from sestet.services.concurrency import Concurrency
 from sestet.services.grammars import Grammars
-from sestet.services.ports import Account, Books
+from sestet.services.ports import Books
 from sestet.services.quotas import Permit, Quotas
 from sestet.services.served import Served
 from sestet.services.thinking import think
@@ -215,7 +215,8 @@ class Messages:
             with self._accounts.concurrency.of(call.workspace, run.permit.concurrency):
                 async with served.admission.slot(call.workspace, run.permit.tier):
                     admitted = time.monotonic()
-                    begun = _begin(account, run.opening)  # the engine does not wait for it
+                    if run.opening.stream:
+                        await account.begin()  # no byte leaves for a request that a kill could still lose
                     start = assembler.start(call.message_id, run.opening.model, run.permit.tier)
                     said.append(start)
                     yield start
@@ -223,7 +224,6 @@ class Messages:
                         async for delta in deltas:
                             if first_token_s is None:
                                 first_token_s = time.monotonic() - started
-                                await begun
                             run.permit.produced(delta.output_tokens)
                             events = assembler.feed(delta)
                             if assembler.finished:
@@ -313,15 +313,6 @@ class Messages:
         route = self._catalog.resolve(model)
         call.caller.require_model(route.card.id)
         return route, self._served[route.weights_id]
-
-
-def _begin(account: Account, opening: Opening) -> Awaitable[None]:
-    """A stream's first byte waits for this; a whole reply leaves no byte before it is settled."""
-    if opening.stream:
-        return account.begin()
-    nothing: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-    nothing.set_result(None)
-    return nothing
 
 
 def _generate_with_calls(

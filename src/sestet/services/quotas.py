@@ -89,7 +89,8 @@ class Quotas:
         if limiter is not None:
             now = time.monotonic()
             refusal = limiter.check(now)
-            if refusal is not None:
+            # Where the size matters, only reading the request tells how long it has to wait.
+            if refusal is not None and not limiter.limits_input:
                 raise _too_fast(refusal, card, limiter.states(now))
 
     def admit(self, workspace_id: str, card: Card, input_tokens: int, *, priority: bool) -> Permit:
@@ -151,8 +152,7 @@ def _too_fast(refusal: Refusal, card: Card, limits: tuple[LimitState, ...]) -> A
         f"this request would exceed the {refusal.scope}'s rate limit of {refusal.limit:,} {_NOUNS[refusal.kind]} per "
         f"minute for {card.rate_class}",
         retry_after_s=refusal.retry_after_s,
-        limits=limits,
-    )
+    ).limited(limits)
 
 
 def _workspace_spent(refusal: SpendRefusal) -> ApiError:
@@ -162,9 +162,7 @@ def _workspace_spent(refusal: SpendRefusal) -> ApiError:
 
 def _organization_spent(refusal: SpendRefusal) -> ApiError:
     """429 without a time to wait for, as the contract has it for an organisation's cap."""
-    return ApiError(
-        "rate_limit_error", _spent(refusal, "organization"), code="enforced_spend_limit_reached", retry=False
-    )
+    return ApiError("rate_limit_error", _spent(refusal, "organization"), code="enforced_spend_limit_reached")
 
 
 def _spent(refusal: SpendRefusal, whose: str) -> str:

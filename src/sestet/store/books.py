@@ -93,12 +93,15 @@ class Books:
     def close_account(self, account: Account, settlement: Settlement, kept: Kept | None) -> asyncio.Future[None]:
         assert account in self._open, "a request is settled once"
         self._open.discard(account)
+        written = self.write(settled_row(settlement), kept)
         self._observer.settled(settlement)
-        return self.write(settled_row(settlement), kept)
+        return written
 
     async def _tick(self) -> None:
         while True:
             await asyncio.sleep(CHECKPOINT_S)
+            if self._writer.stuck:  # who waits for the database need not wait for ever
+                await asyncio.to_thread(self._writer.rescue)
             for account in self._open:
                 usage = account.usage()
                 if usage != account.written:

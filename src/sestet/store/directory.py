@@ -61,27 +61,20 @@ class Directories:
 
     def add_key(self, key: Key) -> None:
         with self._changing() as connection:
-            connection.execute(
-                insert(api_keys).values(
-                    id=key.id,
-                    name=key.name,
-                    digest=key.digest.hex(),
-                    hint=key.hint,
-                    workspace_id=key.workspace_id,
-                    scopes=" ".join(sorted(key.scopes)),
-                    models=None if key.models is None else json.dumps(sorted(key.models)),
-                    status=key.status,
-                    created_at=key.created_at,
-                    created_by=key.created_by,
-                    expires_at=key.expires_at,
-                )
-            )
+            connection.execute(insert(api_keys).values(**_key_row(key)))
 
-    def change_key(self, key_id: str, changes: Mapping[str, str | int | None]) -> None:
-        """`changes` are columns among name, status and expires_at."""
-        assert changes.keys() <= {"name", "status", "expires_at"}, "nothing else of a key may change"
+    def replace_key(self, key_id: str, expires_at: int, by: Key) -> None:
+        """Adds a key, and lets another one live until then."""
         with self._changing() as connection:
-            connection.execute(update(api_keys).where(api_keys.c.id == key_id).values(**changes))
+            connection.execute(insert(api_keys).values(**_key_row(by)))
+            connection.execute(update(api_keys).where(api_keys.c.id == key_id).values(expires_at=expires_at))
+
+    def change_key(self, key_id: str, changes: Mapping[str, str]) -> None:
+        """`changes` are columns among name and status. An archived key stays as it is."""
+        assert changes.keys() <= {"name", "status"}, "nothing else of a key may change"
+        with self._changing() as connection:
+            alive = (api_keys.c.id == key_id) & (api_keys.c.status != "archived")
+            connection.execute(update(api_keys).where(alive).values(**changes))
 
     def add_workspace(self, workspace: Workspace) -> None:
         """`NameTaken` if it is."""
@@ -93,6 +86,9 @@ class Directories:
                     created_at=workspace.created_at,
                     display_color=workspace.display_color,
                     tags=json.dumps(dict(workspace.tags)),
+                    concurrency=workspace.concurrency,
+                    priority_input_tokens_per_minute=workspace.priority_input_tokens,
+                    priority_output_tokens_per_minute=workspace.priority_output_tokens,
                 )
             )
 
@@ -103,21 +99,30 @@ class Directories:
         with self._changing() as connection:
             connection.execute(update(workspaces).where(workspaces.c.id == workspace_id).values(**values))
 
-    def set_rate(self, workspace_id: str | None, model_class: str, kind: RateKind, value: int | None) -> None:
-        """None takes the limit away; without a workspace it is the organisation's."""
+    def archive_workspace(self, workspace_id: str, now: int) -> None:
+        """And its keys with it."""
+        with self._changing() as connection:
+            connection.execute(update(workspaces).where(workspaces.c.id == workspace_id).values(archived_at=now))
+            connection.execute(
+                update(api_keys).where(api_keys.c.workspace_id == workspace_id).values(status="archived")
+            )
+
+    def set_rates(self, workspace_id: str | None, model_class: str, values: Mapping[RateKind, int | None]) -> None:
+        """None takes a limit away; without a workspace they are the organisation's."""
         place = workspace_id or ORGANIZATION
         with self._changing() as connection:
-            connection.execute(
-                delete(rate_limits).where(
-                    rate_limits.c.workspace_id == place,
-                    rate_limits.c.model_class == model_class,
-                    rate_limits.c.kind == kind,
-                )
-            )
-            if value is not None:
+            for kind, value in values.items():
                 connection.execute(
-                    insert(rate_limits).values(workspace_id=place, model_class=model_class, kind=kind, value=value)
+                    delete(rate_limits).where(
+                        rate_limits.c.workspace_id == place,
+                        rate_limits.c.model_class == model_class,
+                        rate_limits.c.kind == kind,
+                    )
                 )
+                if value is not None:
+                    connection.execute(
+                        insert(rate_limits).values(workspace_id=place, model_class=model_class, kind=kind, value=value)
+                    )
 
     def set_spend(self, identifier: str, workspace_id: str | None, period: Period, amount: int | None, now: int) -> str:
         """In micro-dollars; None takes the limit away. The limit's id, which is `identifier` if it is new."""
@@ -165,7 +170,6 @@ _WORKSPACE_COLUMNS: Final = frozenset(
         "name",
         "display_color",
         "tags",
-        "archived_at",
         "concurrency",
         "priority_input_tokens_per_minute",
         "priority_output_tokens_per_minute",
@@ -196,6 +200,22 @@ def _workspace(row: Row[Any], allowance: Allowance) -> Workspace:
         display_color=row.display_color,
         tags=json.loads(row.tags),
     )
+
+
+def _key_row(key: Key) -> dict[str, Any]:
+    return {
+        "id": key.id,
+        "name": key.name,
+        "digest": key.digest.hex(),
+        "hint": key.hint,
+        "workspace_id": key.workspace_id,
+        "scopes": " ".join(sorted(key.scopes)),
+        "models": None if key.models is None else json.dumps(sorted(key.models)),
+        "status": key.status,
+        "created_at": key.created_at,
+        "created_by": key.created_by,
+        "expires_at": key.expires_at,
+    }
 
 
 def _key(row: Row[Any]) -> Key:

@@ -9,9 +9,7 @@ from sestet.contract.events import Usage
 from sestet.ledger.entry import Kept, Opening, Settlement
 from sestet.ledger.prices import cost
 from sestet.store.database import Database
-from sestet.store.tables import daily_spend, idempotency, ledger
-
-DAY_US: Final = 86_400_000_000
+from sestet.store.tables import US_PER_DAY, daily_spend, idempotency, ledger
 
 Row = dict[str, Any]
 Spent = Mapping[tuple[str, int], int]  # (workspace, day since 1970) -> micro-dollars of that day
@@ -120,7 +118,7 @@ def add_spending(database: Database, connection: Connection, settled: Iterable[A
     """Adds settled rows (`workspace_id, settled_at, cost, own_cost`) to their days; the new totals of those days."""
     days: dict[tuple[str, int], list[int]] = {}
     for row in settled:
-        sums = days.setdefault((row.workspace_id, row.settled_at // DAY_US), [0, 0])
+        sums = days.setdefault((row.workspace_id, row.settled_at // US_PER_DAY), [0, 0])
         sums[0] += row.cost
         sums[1] += row.own_cost
     totals: dict[tuple[str, int], int] = {}

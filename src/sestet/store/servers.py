@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, delete, insert, select, update
+from sqlalchemy import Connection, Row, delete, select, update
 
 from sestet.store.database import Database
 from sestet.store.rows import add_spending, write_rows
 from sestet.store.tables import idempotency, ledger, servers
-from sestet.store.writer import Outbox
+from sestet.store.writer import REFUSALS, Outbox
 
 STALE_S: Final = 20.0  # a server elsewhere whose heartbeat stands still for so long counts as dead
 KEPT_US: Final = 24 * 3600 * 1_000_000  # how long the answer to an idempotency key is kept
@@ -39,27 +39,32 @@ class Servers:
         self._outboxes = outboxes
         self._lock: int | None = None
         self._heard: dict[str, tuple[int, float]] = {}
+        self._beaten = time.monotonic()
 
     def register(self, now: int) -> None:
         # Held as long as this process lives, however it ends: it tells others of this machine that the file is in use.
         self._outboxes.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._lock = os.open(self._outboxes / f"{self._server_id}.lock", os.O_RDWR | os.O_CREAT, 0o600)
         fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        with self._database.plainly(), self._database.writing() as connection:
-            connection.execute(
-                insert(servers).values(
-                    id=self._server_id, host=machine(), pid=os.getpid(), started_at=now, heartbeat_at=now
-                )
-            )
+        self.beat(now)
 
     def beat(self, now: int) -> None:
+        """Says that this server lives, again if another one has thought it dead."""
+        if time.monotonic() - self._beaten > STALE_S / 2:
+            self._heard.clear()  # the database was away for all, so nobody's heartbeat could go on
         with self._database.plainly(), self._database.writing() as connection:
-            connection.execute(update(servers).where(servers.c.id == self._server_id).values(heartbeat_at=now))
+            statement = self._database.insert(servers).values(
+                id=self._server_id, host=machine(), pid=os.getpid(), started_at=now, heartbeat_at=now
+            )
+            connection.execute(
+                statement.on_conflict_do_update(index_elements=[servers.c.id], set_={"heartbeat_at": now})
+            )
+        self._beaten = time.monotonic()
 
-    def leave(self) -> None:
-        """Everything of this server is settled."""
+    def leave(self, now: int) -> None:
+        """Nothing more comes from this server; what it could not settle is closed."""
         with self._database.plainly(), self._database.writing() as connection:
-            connection.execute(delete(servers).where(servers.c.id == self._server_id))
+            self._close(connection, self._server_id, now)
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
@@ -68,7 +73,8 @@ class Servers:
     def sweep(self, now: int) -> Swept:
         """Reads back what dead servers could not write, then closes what they left running, billed as far as it was
         written down. Answers that are too old to be asked for again are forgotten."""
-        recovered = sum(self._recover(path) for path in self._dead_outboxes())
+        with self._database.plainly():
+            recovered = sum(self._recover(path) for path in self._dead_outboxes())
         interrupted = 0
         with self._database.plainly(), self._database.writing() as connection:
             for server in connection.execute(select(servers)).all():
@@ -114,9 +120,13 @@ class Servers:
     def _recover(self, path: Path) -> int:
         outbox = Outbox(path)
         entries = outbox.read()
-        with self._database.plainly(), self._database.writing() as connection:
-            for entry in entries:
-                write_rows(self._database, connection, [entry.row], [entry.kept] if entry.kept is not None else [])
+        for entry in entries:
+            try:
+                with self._database.writing() as connection:
+                    kept = [] if entry.kept is None else [entry.kept]
+                    write_rows(self._database, connection, [entry.row], kept)
+            except REFUSALS:
+                outbox.reject(entry)
         outbox.clear()
         return len(entries)
 

@@ -4,10 +4,10 @@ import asyncio
 import contextlib
 import errno
 import os
-import queue
 import threading
 import time
 from base64 import b64decode, b64encode
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,13 +15,14 @@ from typing import Final
 
 import orjson
 import structlog
-from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, ProgrammingError, SQLAlchemyError
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, ProgrammingError
 
 from sestet.ledger.entry import Kept
 from sestet.store.database import Database
 from sestet.store.rows import Row, Spent, write_rows
 
 RETRY_S: Final = 0.5
+STOP_S: Final = 5.0
 BATCH: Final = 500
 REFUSALS: Final = (DataError, IntegrityError, ProgrammingError)  # of a row; everything else is of the database
 STUCK_S: Final = 1.0  # a transaction that takes longer is a database that does not answer
@@ -29,11 +30,13 @@ STUCK_S: Final = 1.0  # a transaction that takes longer is a database that does 
 
 @dataclass(slots=True)
 class Entry:
-    """A row to write, and with it perhaps the answer to keep; `waiter` is told when neither can be lost any more."""
+    """A row to write, and with it perhaps the answer to keep; `waiter` is told when neither can be lost any more,
+    because they are in the database or, `saved`, in the outbox."""
 
     row: Row
     kept: Kept | None = None
     waiter: asyncio.Future[None] | None = None
+    saved: bool = False
 
 
 class Writer:
@@ -43,8 +46,11 @@ class Writer:
         self._database = database
         self._outbox = outbox
         self._on_spent = on_spent
-        self._queue: queue.SimpleQueue[Entry | None] = queue.SimpleQueue()
-        self._backlog: list[Entry] = []
+        self._pending: deque[Entry] = deque()
+        self._writing: list[Entry] = []
+        self._arrived = threading.Condition()
+        self._stopping = False
+        self._failing = False
         self._busy_since: float | None = None
         self._thread = threading.Thread(target=self._run, name="ledger", daemon=True)
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -55,102 +61,93 @@ class Writer:
         self._thread.start()
 
     def put(self, entry: Entry) -> None:
-        self._queue.put(entry)
+        with self._arrived:
+            self._pending.append(entry)
+            self._arrived.notify()
 
     def stop(self) -> None:
-        """Returns when everything that was put is in the database, or in the outbox."""
-        self._queue.put(None)
-        self._thread.join()
+        """Returns when everything that was put is in the database or in the outbox. Blocks."""
+        with self._arrived:
+            self._stopping = True
+            self._arrived.notify()
+        self._thread.join(STOP_S)
+        self.rescue()
 
     @property
     def backlog(self) -> int:
-        return len(self._backlog)
+        """Rows that are put and not in the database."""
+        return len(self._pending) + len(self._writing)
+
+    @property
+    def stuck(self) -> bool:
+        since = self._busy_since
+        return since is not None and time.monotonic() - since > STUCK_S
 
     @property
     def healthy(self) -> bool:
-        since = self._busy_since
-        return not self._backlog and (since is None or time.monotonic() - since < STUCK_S)
+        return not (self._failing or self.stuck)
+
+    def rescue(self) -> None:
+        """Puts what waits for the database into the outbox, and tells whoever waits for it. Blocks for the disk."""
+        with self._arrived:
+            entries = [entry for entry in (*self._writing, *self._pending) if not entry.saved]
+            if not entries:
+                return
+            try:
+                self._outbox.append(entries)
+            except OSError as error:  # no room there either: it is kept here, until there is
+                self._log.error("outbox_not_written", rows=len(entries), reason=error.strerror)
+            for entry in entries:
+                entry.saved = True
+        self._tell(entries, {})
 
     def _run(self) -> None:
-        stopping = False
-        while not stopping:
-            batch, stopping = self._next()
-            if self._backlog:
-                self._set_aside(batch)
-                self._write_backlog()
-            elif batch:
-                self._write(batch)
+        while self._next():
+            self._failing = not self._write(self._writing)
+            if self._failing:
+                self.rescue()
+            with self._arrived:
+                if self._failing:
+                    self._pending.extendleft(reversed(self._writing))
+                    self._arrived.wait_for(lambda: self._stopping, RETRY_S)
+                self._writing = []
+                if not any(entry.saved for entry in self._pending):
+                    self._outbox.clear()
 
-    def _next(self) -> tuple[list[Entry], bool]:
-        """What waits, at least one entry; nothing after a while if the backlog is to be tried again."""
-        batch: list[Entry] = []
-        try:
-            entry = self._queue.get(timeout=RETRY_S if self._backlog else None)
-            while entry is not None:
-                batch.append(entry)
-                if len(batch) == BATCH:
-                    return batch, False
-                entry = self._queue.get_nowait()
-        except queue.Empty:
-            return batch, False
-        return batch, True
-
-    def _write(self, batch: list[Entry]) -> None:
-        try:
-            spent = self._transaction(batch)
-        except SQLAlchemyError as error:
-            self._log.error("ledger_not_written", rows=len(batch), reason=_reason(error))
-            self._set_aside(batch)
-        else:
-            self._tell(batch, spent)
-
-    def _write_backlog(self) -> None:
-        """Oldest first; what comes meanwhile waits behind it."""
-        while self._backlog:
-            batch = self._backlog[:BATCH]
-            try:
-                self._tell([], self._transaction(batch))
-            except REFUSALS:
-                if not self._write_singly(batch):
-                    return
-            except SQLAlchemyError:
-                return
-            del self._backlog[: len(batch)]
-        self._outbox.clear()
-        self._log.warning("ledger_written_again")
-
-    def _write_singly(self, batch: Sequence[Entry]) -> bool:
-        """One row that the database takes exception to must not keep the others out: it is put where a person finds
-        it. Whether the database answered throughout; what was written before is not counted twice."""
-        for entry in batch:
-            try:
-                self._tell([], self._transaction([entry]))
-            except REFUSALS as error:
-                self._log.error("ledger_row_refused", request_id=entry.row["request_id"], reason=_reason(error))
-                self._outbox.reject(entry)
-            except SQLAlchemyError:
+    def _next(self) -> bool:
+        """Waits for something to write; not so if there is nothing more to come, or no use in trying."""
+        with self._arrived:
+            self._arrived.wait_for(lambda: self._pending or self._stopping)
+            if not self._pending or (self._stopping and self._failing):
                 return False
-        return True
+            self._writing = [self._pending.popleft() for _ in range(min(BATCH, len(self._pending)))]
+            return True
 
-    def _set_aside(self, batch: Sequence[Entry]) -> None:
-        """Who waits for these need not wait for the database: they are on disk, or there is no room for them there."""
-        if not batch:
-            return
-        self._backlog += batch
-        try:
-            self._outbox.append(batch)
-        except OSError as error:
-            self._log.error("outbox_not_written", rows=len(batch), reason=error.strerror)
-        self._tell(batch, {})
-
-    def _transaction(self, batch: Sequence[Entry]) -> Spent:
+    def _write(self, batch: Sequence[Entry]) -> bool:
+        """Whether the database answered. One row that it takes exception to must not keep the others out: it is put
+        where a person finds it. What was written before is not counted twice."""
         self._busy_since = time.monotonic()
         try:
-            with self._database.writing() as connection:
-                rows = [entry.row for entry in batch]
-                return write_rows(self._database, connection, rows, [one.kept for one in batch if one.kept is not None])
+            spent = self._transaction(batch)
+        except REFUSALS as error:
+            if len(batch) > 1:
+                return all(self._write([entry]) for entry in batch)
+            self._log.error("ledger_row_refused", request_id=batch[0].row["request_id"], reason=reason(error))
+            self._outbox.reject(batch[0])
+            self._tell(batch, {})
+            return True
+        except Exception as error:  # whatever it is, bills are kept and tried again
+            self._log.error("ledger_not_written", rows=len(batch), reason=reason(error))
+            return False
         finally:
             self._busy_since = None
+        self._tell(batch, spent)
+        return True
+
+    def _transaction(self, batch: Sequence[Entry]) -> Spent:
+        with self._database.writing() as connection:
+            kept = [entry.kept for entry in batch if entry.kept is not None]
+            return write_rows(self._database, connection, [entry.row for entry in batch], kept)
 
     def _tell(self, batch: Iterable[Entry], spent: Spent) -> None:
         waiters = [entry.waiter for entry in batch if entry.waiter is not None]
@@ -184,7 +181,8 @@ class Outbox:
             _append(self._path.with_suffix(".rejected"), [entry])
 
     def clear(self) -> None:
-        self._path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            self._path.unlink(missing_ok=True)
 
     def read(self) -> list[Entry]:
         """What is whole; a line that a kill or a full disk cut off was promised to nobody."""
@@ -214,7 +212,7 @@ def _plain(kept: Kept | None) -> dict[str, object] | None:
     return None if kept is None else {**asdict(kept), "body": b64encode(kept.body).decode()}
 
 
-def _reason(error: SQLAlchemyError) -> str:
+def reason(error: Exception) -> str:
     """The driver's first words; they name neither a row nor a password."""
     said = error.orig if isinstance(error, DBAPIError) else error
     return str(said).partition("\n")[0][:200]

@@ -5,17 +5,18 @@ from datetime import date
 
 import pytest
 
-from sestet.catalog.card import Card, Price, family_cards, profile_for, profiles
+from sestet.catalog.card import Card, family_cards, profile_for, profiles
 from sestet.catalog.catalog import Catalog, CatalogError, Route
 from sestet.contract.deltas import Sampling
 from sestet.contract.models import Lifecycle
+from sestet.ledger.prices import PriceList
 from tests.unit.refusals import refusal
 
-OPUS = (15.0, 18.75, 30.0, 1.5, 75.0)
-SONNET = (3.0, 3.75, 6.0, 0.3, 15.0)
+OPUS = (15_000_000, 18_750_000, 30_000_000, 1_500_000, 75_000_000)
+SONNET = (3_000_000, 3_750_000, 6_000_000, 300_000, 15_000_000)
 
-# Snapshot id -> display name, aliases, Bedrock id, Vertex id, date, window, output, lifecycle, price.
-FACTS: dict[str, tuple[str, tuple[str, ...], str | None, str | None, date, int, int, Lifecycle, tuple[float, ...]]] = {
+# Snapshot id -> display name, aliases, Bedrock id, Vertex id, date, window, output, lifecycle, price (micro-dollars).
+FACTS: dict[str, tuple[str, tuple[str, ...], str | None, str | None, date, int, int, Lifecycle, tuple[int, ...]]] = {
     "claude-opus-4-1-20250805": (
         "Claude Opus 4.1",
         ("claude-opus-4-1",),
@@ -69,7 +70,7 @@ FACTS: dict[str, tuple[str, tuple[str, ...], str | None, str | None, date, int, 
         200_000,
         8_192,
         "active",
-        (0.8, 1.0, 1.6, 0.08, 4.0),
+        (800_000, 1_000_000, 1_600_000, 80_000, 4_000_000),
     ),
     "claude-3-haiku-20240307": (
         "Claude Haiku 3",
@@ -80,7 +81,7 @@ FACTS: dict[str, tuple[str, tuple[str, ...], str | None, str | None, date, int, 
         200_000,
         4_096,
         "active",
-        (0.25, 0.3, 0.5, 0.03, 1.25),
+        (250_000, 300_000, 500_000, 30_000, 1_250_000),
     ),
     "claude-3-5-sonnet-20241022": (
         "Claude Sonnet 3.5",
@@ -142,7 +143,11 @@ def test_the_cards_are_those_of_the_documents() -> None:
 def test_the_prices_are_in_the_order_of_the_documents() -> None:
     price = next(card.price for card in family_cards() if card.id == "claude-3-7-sonnet-20250219")
 
-    assert Price(input=3.0, cache_write_5m=3.75, cache_write_1h=6.0, cache_read=0.3, output=15.0) == price
+    expected = PriceList(
+        input=3_000_000, cache_write_5m=3_750_000, cache_write_1h=6_000_000, cache_read=300_000, output=15_000_000
+    )
+
+    assert expected == price
 
 
 def test_a_deprecated_card_names_its_successor_where_the_documents_do() -> None:

@@ -336,7 +336,8 @@ def test_a_restart_costs_nobody_more_than_one_refill() -> None:
 
 
 def test_a_restart_with_another_wall_clock_counts_what_was_used_within_the_window() -> None:
-    assert [50, 60, 60] == restarted(Used(HOUR_S, 30, 0, 0), Used(-HOUR_S, 10, 0, 0))
+    assert [30, 60, 60] == restarted(Used(HOUR_S, 30, 0, 0), window_s=60.0)
+    assert [0, 60, 60] == restarted(Used(1.0, 50, 0, 0), Used(-HOUR_S, 30, 0, 0))
 
 
 def test_a_restart_leaves_the_refill_at_its_speed() -> None:

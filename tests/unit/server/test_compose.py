@@ -8,7 +8,8 @@ import pytest
 
 from sestet.config import Config, ConfigError
 from sestet.server.compose import Plan, catalog, plan
-from sestet.server.run import check_exposure, is_loopback
+from sestet.server.exposure import check_exposure, is_loopback
+from tests.unit.keyrings import keyring
 
 
 def config(**sections: Any) -> Config:
@@ -87,7 +88,7 @@ def test_a_moved_snapshot_id_is_told_as_a_mistake_of_the_configuration() -> None
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.8.9.10", "::1", "localhost"])
 def test_this_machines_own_addresses_need_no_key(host: str) -> None:
-    check_exposure(config(server={"host": host}))
+    check_exposure(config(server={"host": host}), keyring([]))
 
     assert is_loopback(host)
 
@@ -95,8 +96,8 @@ def test_this_machines_own_addresses_need_no_key(host: str) -> None:
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.1", "box.example", "", "localhost.example", "127.1"])  # noqa: S104
 def test_any_other_address_without_keys_is_refused(host: str) -> None:
     with pytest.raises(ConfigError, match="without API keys"):
-        check_exposure(config(server={"host": host}))
+        check_exposure(config(server={"host": host}), keyring([]))
 
 
 def test_any_address_may_be_listened_on_with_keys() -> None:
-    check_exposure(config(server={"host": "0.0.0.0"}, access={"keys": ["sk-1"]}))  # noqa: S104
+    check_exposure(config(server={"host": "0.0.0.0"}), keyring(["sk-1"]))  # noqa: S104

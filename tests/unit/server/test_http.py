@@ -350,6 +350,8 @@ def test_metrics_count_requests_replies_and_tokens_and_hold_no_clients_text() ->
         'sestet_replies_total{ending="finished",model="claude-3-7-sonnet-20250219",stop_reason="end_turn"} 1.0',
         'sestet_tokens_total{kind="input",model="claude-3-7-sonnet-20250219"} 52.0',
         'sestet_tokens_total{kind="output",model="claude-3-7-sonnet-20250219"} 6.0',
+        'sestet_cost_dollars_total{model="claude-3-7-sonnet-20250219"} 0.000246',
+        'sestet_refusals_total{error="not_found_error"} 2.0',
         'sestet_slots_running{weights="scripted-20260101"} 0.0',
         'sestet_queue_waiting{weights="scripted-20260101"} 0.0',
         'sestet_engine_ready{weights="scripted-20260101"} 1.0',
@@ -414,8 +416,13 @@ def test_a_reply_cut_short_by_the_shutdown_ends_with_an_error(stream: bool, tmp_
     script.write_text("[[reply]]\nsay = ['a']\nrepeat = 3\nthen = 'hang'\n")
 
     async def play(app: Application) -> Answer:
-        asking = asyncio.create_task(ask(app, "POST", "/v1/messages", {**BODY, "stream": stream}))
-        await let_others_run()
+        said = asyncio.Event()
+
+        async def hear(piece: bytes) -> None:
+            said.set()
+
+        asking = asyncio.create_task(ask(app, "POST", "/v1/messages", {**BODY, "stream": stream}, on_body=hear))
+        await (said.wait() if stream else let_others_run())
         assert 1 == app.served["scripted-20260101"].admission.running
         await app.lifecycle.drain(0.0)
         return await asking

@@ -13,11 +13,13 @@ from sestet.contract.requests import CountTokensRequest, MessagesRequest
 from sestet.contract.versions import OLDEST
 from sestet.dialects.anthropic import decode_messages
 from sestet.engines.scripted import ScriptedReply
+from sestet.gate.keys import Caller
 from sestet.services.messages import Call
 from sestet.turn.fold import Block, Message, fold
 from tests.unit.in_process import OWN_ID, House, house
 
 MINIMAL: dict[str, Any] = {"model": OWN_ID, "max_tokens": 100, "messages": [{"role": "user", "content": "hi"}]}
+CALLER = Caller("key-1", "wrkspc_default", frozenset(("inference",)))
 PROMPT = "<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n"
 
 
@@ -26,9 +28,7 @@ def request(**fields: Any) -> MessagesRequest:
 
 
 def call(*betas: str) -> Call:
-    return Call(
-        "req_1", "msg_1", "key-1", "default", OLDEST, frozenset(betas), iter(map("toolu_{}".format, count(1))).__next__
-    )
+    return Call("req_1", "msg_1", CALLER, OLDEST, frozenset(betas), iter(map("toolu_{}".format, count(1))).__next__)
 
 
 async def events(of: House, *betas: str, **fields: Any) -> list[Event]:
@@ -66,7 +66,9 @@ def test_the_reply_names_the_snapshot_that_was_asked_for() -> None:
     of = house()
 
     assert "claude-3-7-sonnet-20250219" == said(of, model="claude-3-7-sonnet-latest").model
-    assert [(OWN_ID, "claude-3-7-sonnet-20250219")] == [(one.weights_id, one.model) for one in of.ledger.settled]
+    assert [(OWN_ID, "claude-3-7-sonnet-20250219")] == [
+        (one.opening.weights_id, one.opening.model) for one in of.ledger.settled
+    ]
 
 
 @pytest.mark.parametrize(
