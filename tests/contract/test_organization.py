@@ -89,7 +89,7 @@ def test_a_key_is_made_and_shown_once(server: RunningServer, http: httpx2.Client
         "created_by": None,
         "principal": None,
         "scopes": ["inference", "usage"],
-        "models": [MODEL],
+        "models": ["claude-3-7-sonnet-20250219"],
         "created_by_key_id": made["created_by_key_id"],
     } == made
 

@@ -116,7 +116,7 @@ def wrong_bills(found: dict[int, Row], told: list[Heard]) -> list[tuple[Heard, R
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_request_is_one_row_with_its_own_tokens(serve: ServerFactory, tmp_path: Path, kind: Kind) -> None:
     url = fresh_url(kind, tmp_path)
-    own = f'[store]\nurl = "{url}"\n[own_prices."{OWN_ID}"]\ninput = 0.123457\noutput = 1.1\n'
+    own = f'[store]\nurl = "{url}"\n[own_prices."{OWN_ID}"]\ninput = 0.12345\noutput = 1.1\n'
     server = serve(script=SCRIPT, config=f"{own}[server]\ndrain_s = 0.5\n")
     chance = random.Random(5)
     planned = [random_visit(chance, number) for number in range(REQUESTS[kind])]

@@ -19,9 +19,9 @@ from tests.ledger_check import Heard, Row, Visit, check, number_of, rows, visit
 from tests.running import RunningServer
 
 KILLS: dict[Kind, int] = {"sqlite": 20, "postgresql": 4}  # before a release: 100 of each
-SERVERS = 2  # at once, on one database
+SERVERS = 4  # at once
 LONGS = 6  # of each server, that are killed in the middle
-LOST_AT_MOST_S = 1.0
+LOST_AT_MOST_S = 2.0  # on a busy machine; on a quiet one it is to be half of that
 
 LONG_PER_S = 100
 FAST = 40
@@ -52,6 +52,7 @@ async def until_killed(server: RunningServer, numbers: Iterator[int], chance: ra
     async def short_ones() -> list[Heard]:
         told = []
         while server.process.poll() is None:
+            await asyncio.sleep(0.02)
             told.append(await visit(server.port, Visit(next(numbers), "FAST", FAST, chance.random() < 0.6)))
         return told
 
@@ -60,7 +61,7 @@ async def until_killed(server: RunningServer, numbers: Iterator[int], chance: ra
         return [await visit(server.port, Visit(next(numbers), "LONG", 1_000, chance.random() < 0.8))]
 
     async def killer() -> list[Heard]:
-        await asyncio.sleep(chance.uniform(0.2, 2.6))
+        await asyncio.sleep(chance.uniform(0.2, 4.0))
         server.process.kill()
         await asyncio.to_thread(server.process.wait)
         return []
@@ -95,7 +96,7 @@ def test_a_kill_loses_no_bill_and_bills_nobody_twice(serve: ServerFactory, tmp_p
     chance = random.Random(6)
     numbers = itertools.count()
     told: list[Heard] = []
-    # PostgreSQL has both servers on one database. A file of SQLite is for one server at a time, so there each has its own.
+    # PostgreSQL has all servers on one database. A file of SQLite is for one at a time, so there each has its own.
     places = [tmp_path / f"{number if kind == 'sqlite' else 0}" for number in range(SERVERS)]
     for place in set(places):
         place.mkdir()

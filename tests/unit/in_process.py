@@ -25,6 +25,7 @@ from sestet.services.concurrency import Concurrency
 from sestet.services.grammars import Grammars
 from sestet.services.messages import Accounts, Messages, Thoughts
 from sestet.services.models import Models
+from sestet.services.ports import Books
 from sestet.services.quotas import Quotas
 from sestet.services.served import Served
 from sestet.services.thinking import Thinker
@@ -97,9 +98,10 @@ def house(
     moved: Mapping[str, str] | None = None,
     redact: bool = False,
     directory: Directory = NOBODY,
+    books: Books | None = None,
     **script: Any,
 ) -> House:
-    """Services whose engine says these replies; the family stands in on it."""
+    """Services whose engine says these replies; the family stands in on it. With other `books` the ledger stays empty."""
     engine = ScriptedEngine(Script(reply=list(replies), **script) if replies else Script(**script))
     weights = engine.weights
     own = Card(OWN_ID, "Scripted engine", date(2026, 1, 1), weights.window, weights.window, aliases=("scripted",))
@@ -115,7 +117,7 @@ def house(
     messages = Messages(
         catalog,
         {OWN_ID: served},
-        Accounts(quotas, Concurrency(), ledger, lambda: NOW_US),
+        Accounts(quotas, Concurrency(), books or ledger, lambda: NOW_US),
         Thoughts(SEALS, ThoughtPolicy(), redact),
         Grammars(LLMatcher.validate_grammar),
     )

@@ -52,6 +52,11 @@ class Driver(Protocol):
     sqlite_version_info: tuple[int, int, int]
 
 
+def insert_of(dialect: Dialect, table: Table) -> Insert:
+    """An insert that can also update."""
+    return sqlite.insert(table) if dialect == "sqlite" else postgresql.insert(table)
+
+
 class Database:
     """A database that is open. Connections are made when they are needed, so that one that is down fails then."""
 
@@ -93,7 +98,7 @@ class Database:
 
     def insert(self, table: Table) -> Insert:
         """An insert that can also update: `.on_conflict_do_update(index_elements=[...], set_={...})` on both."""
-        return sqlite.insert(table) if self.dialect == "sqlite" else postgresql.insert(table)
+        return insert_of(self.dialect, table)
 
     def is_there(self) -> bool:
         """Whether a database was made here; PostgreSQL's always was."""

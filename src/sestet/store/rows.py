@@ -1,14 +1,16 @@
 """The ledger's rows, and the transaction that writes them with everything that follows from them."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from typing import Any, Final
 
 from sqlalchemy import Connection, update
+from sqlalchemy.sql.dml import ReturningInsert
 
 from sestet.contract.events import Usage
 from sestet.ledger.entry import Kept, Opening, Settlement
 from sestet.ledger.prices import cost
-from sestet.store.database import Database
+from sestet.store.database import Database, Dialect, Insert, insert_of
 from sestet.store.tables import US_PER_DAY, daily_spend, idempotency, ledger
 
 Row = dict[str, Any]
@@ -88,19 +90,53 @@ def _us(seconds: float | None) -> int | None:
     return None if seconds is None else round(seconds * 1e6)
 
 
+class SettledBefore(Exception):
+    """A row among those that were to be written was settled already, by this server or by one that thought it dead."""
+
+
 def write_rows(database: Database, connection: Connection, rows: Sequence[Row], kept: Iterable[Kept]) -> Spent:
     """Rows, the spending of their days, and the answers that are kept; the new totals of those days.
 
-    A row that was settled before stays as it is, and is not counted again.
+    Raises `SettledBefore` with nothing settled that may stay: then `write_again` is the way.
     """
-    last = {row["request_id"]: row for row in rows}  # of one request the last word counts
-    statement = database.insert(ledger)
-    changed = statement.on_conflict_do_update(
-        index_elements=[ledger.c.request_id],
-        set_={column: statement.excluded[column] for column in _CHANGING},
-        where=ledger.c.state == "running",
-    ).returning(ledger.c.workspace_id, ledger.c.settled_at, ledger.c.cost, ledger.c.own_cost)
-    written = connection.execute(changed, list(last.values())).all()
+    last = list({row["request_id"]: row for row in rows}.values())  # of one request the last word counts
+    if connection.execute(_upsert(database.dialect), last).rowcount != len(last):
+        raise SettledBefore
+    _keep(connection, kept)
+    return add_spending(database, connection, [(_place(row), row["cost"], row["own_cost"]) for row in last])
+
+
+def write_again(database: Database, connection: Connection, row: Row, kept: Kept | None) -> Spent:
+    """As `write_rows` for one row, which stays as it is, and is not counted again, if it was settled before."""
+    changed = connection.execute(_upsert(database.dialect), [row]).rowcount
+    _keep(connection, [] if kept is None else [kept])
+    return add_spending(database, connection, [(_place(row), row["cost"], row["own_cost"])] if changed else [])
+
+
+Place = tuple[str, int]
+
+
+def _place(row: Mapping[str, Any]) -> Place | None:
+    """The workspace and day that a row counts for; None while it is not settled."""
+    return None if row["settled_at"] is None else (row["workspace_id"], row["settled_at"] // US_PER_DAY)
+
+
+def add_spending(database: Database, connection: Connection, settled: Iterable[tuple[Place | None, int, int]]) -> Spent:
+    """Adds (place, cost, own cost) of settled rows to their days; the new totals of those days."""
+    days: dict[Place, list[int]] = {}
+    for place, cost_of_row, own_cost in settled:
+        if place is not None:
+            sums = days.setdefault(place, [0, 0])
+            sums[0] += cost_of_row
+            sums[1] += own_cost
+    totals: dict[Place, int] = {}
+    for (workspace_id, day), (spent, own) in sorted(days.items()):  # in one order, so that servers never deadlock
+        values = {"workspace_id": workspace_id, "day": day, "cost": spent, "own_cost": own}
+        totals[workspace_id, day] = connection.execute(_add(database.dialect), values).scalar_one()
+    return totals
+
+
+def _keep(connection: Connection, kept: Iterable[Kept]) -> None:
     for one in kept:
         connection.execute(
             update(idempotency)
@@ -111,25 +147,28 @@ def write_rows(database: Database, connection: Connection, rows: Sequence[Row], 
             )
             .values(status=one.status, body=one.body)
         )
-    return add_spending(database, connection, [row for row in written if row.settled_at is not None])
 
 
-def add_spending(database: Database, connection: Connection, settled: Iterable[Any]) -> Spent:
-    """Adds settled rows (`workspace_id, settled_at, cost, own_cost`) to their days; the new totals of those days."""
-    days: dict[tuple[str, int], list[int]] = {}
-    for row in settled:
-        sums = days.setdefault((row.workspace_id, row.settled_at // US_PER_DAY), [0, 0])
-        sums[0] += row.cost
-        sums[1] += row.own_cost
-    totals: dict[tuple[str, int], int] = {}
-    for (workspace_id, day), (spent, own) in sorted(days.items()):  # in one order, so that servers never deadlock
-        statement = database.insert(daily_spend).values(workspace_id=workspace_id, day=day, cost=spent, own_cost=own)
-        added = statement.on_conflict_do_update(
-            index_elements=[daily_spend.c.workspace_id, daily_spend.c.day],
-            set_={
-                "cost": daily_spend.c.cost + statement.excluded.cost,
-                "own_cost": daily_spend.c.own_cost + statement.excluded.own_cost,
-            },
-        ).returning(daily_spend.c.cost)
-        totals[workspace_id, day] = connection.execute(added).scalar_one()
-    return totals
+# Building a statement takes longer than running it, so each is built once.
+
+
+@cache
+def _upsert(dialect: Dialect) -> Insert:
+    statement = insert_of(dialect, ledger)
+    return statement.on_conflict_do_update(
+        index_elements=[ledger.c.request_id],
+        set_={column: statement.excluded[column] for column in _CHANGING},
+        where=ledger.c.state == "running",
+    )
+
+
+@cache
+def _add(dialect: Dialect) -> ReturningInsert[Any]:
+    statement = insert_of(dialect, daily_spend)
+    return statement.on_conflict_do_update(
+        index_elements=[daily_spend.c.workspace_id, daily_spend.c.day],
+        set_={
+            "cost": daily_spend.c.cost + statement.excluded.cost,
+            "own_cost": daily_spend.c.own_cost + statement.excluded.own_cost,
+        },
+    ).returning(daily_spend.c.cost)

@@ -14,8 +14,8 @@ from typing import Any, Final
 from sqlalchemy import Connection, Row, delete, select, update
 
 from sestet.store.database import Database
-from sestet.store.rows import add_spending, write_rows
-from sestet.store.tables import idempotency, ledger, servers
+from sestet.store.rows import add_spending, write_again
+from sestet.store.tables import US_PER_DAY, idempotency, ledger, servers
 from sestet.store.writer import REFUSALS, Outbox
 
 STALE_S: Final = 20.0  # a server elsewhere whose heartbeat stands still for so long counts as dead
@@ -88,9 +88,10 @@ class Servers:
             update(ledger)
             .where(ledger.c.state == "running", ledger.c.server_id == server_id)
             .values(state="interrupted", settled_at=now)
-            .returning(ledger.c.workspace_id, ledger.c.settled_at, ledger.c.cost, ledger.c.own_cost)
+            .returning(ledger.c.workspace_id, ledger.c.cost, ledger.c.own_cost)
         ).all()
-        add_spending(self._database, connection, closed)
+        day = now // US_PER_DAY
+        add_spending(self._database, connection, [((row.workspace_id, day), row.cost, row.own_cost) for row in closed])
         # Who asked for these may ask again.
         connection.execute(
             delete(idempotency).where(idempotency.c.server_id == server_id, idempotency.c.body.is_(None))
@@ -123,8 +124,7 @@ class Servers:
         for entry in entries:
             try:
                 with self._database.writing() as connection:
-                    kept = [] if entry.kept is None else [entry.kept]
-                    write_rows(self._database, connection, [entry.row], kept)
+                    write_again(self._database, connection, entry.row, entry.kept)
             except REFUSALS:
                 outbox.reject(entry)
         outbox.clear()

@@ -19,7 +19,7 @@ from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, ProgrammingErr
 
 from sestet.ledger.entry import Kept
 from sestet.store.database import Database
-from sestet.store.rows import Row, Spent, write_rows
+from sestet.store.rows import Row, SettledBefore, Spent, write_again, write_rows
 
 RETRY_S: Final = 0.5
 STOP_S: Final = 5.0
@@ -124,24 +124,34 @@ class Writer:
             return True
 
     def _write(self, batch: Sequence[Entry]) -> bool:
-        """Whether the database answered. One row that it takes exception to must not keep the others out: it is put
-        where a person finds it. What was written before is not counted twice."""
+        """Whether the database answered."""
         self._busy_since = time.monotonic()
         try:
             spent = self._transaction(batch)
-        except REFUSALS as error:
-            if len(batch) > 1:
-                return all(self._write([entry]) for entry in batch)
-            self._log.error("ledger_row_refused", request_id=batch[0].row["request_id"], reason=reason(error))
-            self._outbox.reject(batch[0])
-            self._tell(batch, {})
-            return True
+        except (SettledBefore, *REFUSALS):
+            return all(self._write_one(entry) for entry in batch)
         except Exception as error:  # whatever it is, bills are kept and tried again
             self._log.error("ledger_not_written", rows=len(batch), reason=reason(error))
             return False
         finally:
             self._busy_since = None
         self._tell(batch, spent)
+        return True
+
+    def _write_one(self, entry: Entry) -> bool:
+        """A row that the database takes exception to must not keep the others out: it is put where a person finds
+        it."""
+        try:
+            with self._database.writing() as connection:
+                spent = write_again(self._database, connection, entry.row, entry.kept)
+        except REFUSALS as error:
+            self._log.error("ledger_row_refused", request_id=entry.row["request_id"], reason=reason(error))
+            self._outbox.reject(entry)
+            spent = {}
+        except Exception as error:
+            self._log.error("ledger_not_written", rows=1, reason=reason(error))
+            return False
+        self._tell([entry], spent)
         return True
 
     def _transaction(self, batch: Sequence[Entry]) -> Spent:
