@@ -81,9 +81,7 @@ def _check_rows(report: Report, folder: Path, answered: int) -> None:
 
 
 class _Bench:
-    def __init__(
-        self, report: Report, progress: Progress, client: Peer, ports: dict[str, int], quick: bool
-    ) -> None:
+    def __init__(self, report: Report, progress: Progress, client: Peer, ports: dict[str, int], quick: bool) -> None:
         self._report = report
         self._progress = progress
         self._client = client

@@ -70,7 +70,7 @@ def main() -> None:
     of = house(*script.reply, books=_Unwritten(metrics))
     nothing = Idempotency(Answers(open_database(f"sqlite:///{order['folder']}/none.db"), "none"), lambda: 0)
     endpoints = Endpoints(of.messages, of.models, nothing, lifecycle, Heart(60.0))
-    operations = Operations(lifecycle, metrics, {of.served.id: of.served})
+    operations = Operations(lifecycle, metrics, {of.served.id: of.served}, b"")
     gate = Gate(routes(endpoints, operations, {}), keyring([]), (), metrics)
     listener = socket.create_server(("127.0.0.1", 0), backlog=BACKLOG)
     config = uvicorn.Config(

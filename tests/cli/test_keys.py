@@ -1,4 +1,4 @@
-"""`sestet keys` and `sestet workspaces`: a key goes to standard output alone and once, and every refusal says what next."""
+"""`sestet keys` and `sestet workspaces`: a key goes to standard output, alone and once; every refusal says what next."""
 
 import json
 import re
@@ -15,7 +15,6 @@ from tests.cli.conftest import Run
 
 Sestet = Callable[..., "Printed"]
 KEY = re.compile(r"sk-sestet-[A-Za-z0-9_-]{43}")
-ALL = ("bootstrap", "create", "list", "revoke", "rotate")
 
 
 class Printed:
@@ -205,12 +204,11 @@ def test_an_older_database_is_left_to_be_upgraded(
     assert "sestet db upgrade" in failing("keys", "list")
 
 
-@pytest.mark.parametrize("command", [("keys", one) for one in ALL] + [("workspaces", "limits")])
-def test_help_teaches(sestet: Sestet, run: Run, command: tuple[str, str]) -> None:
-    text = run(*command, "--help").stdout
-
-    assert "--config" in text
-    assert "SESTET" not in text
+@pytest.mark.parametrize(
+    "command", ["keys bootstrap", "keys create", "keys rotate", "workspaces create", "workspaces limits"]
+)
+def test_help_shows_how_it_is_used(run: Run, command: str) -> None:
+    assert f" sestet {command}" in run(*command.split(), "--help").stdout
 
 
 def test_workspaces_are_made_listed_and_archived_with_their_keys(sestet: Sestet) -> None:

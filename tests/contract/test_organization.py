@@ -1,4 +1,4 @@
-"""The Admin API: the official SDK's types from a real server, every method of them, and what is ours over plain HTTP."""
+"""The Admin API: every method of the official SDK against a real server, and what is ours over plain HTTP."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -31,9 +31,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
 @pytest.fixture
 def http(server: RunningServer) -> Iterator[httpx2.Client]:
     """Plain HTTP, as the administrator."""
-    with httpx2.Client(
-        base_url=f"{server.url}{ORGANIZATIONS}", headers={"x-api-key": ADMIN_KEY}, timeout=30
-    ) as client:
+    with httpx2.Client(base_url=f"{server.url}{ORGANIZATIONS}", headers={"x-api-key": ADMIN_KEY}, timeout=30) as client:
         yield client
 
 
@@ -127,9 +125,7 @@ def test_keys_are_listed_by_status(sdk: anthropic.Anthropic, http: httpx2.Client
     def listed(status: Any) -> list[str]:
         return [key.id for key in sdk.organization.api_keys.list(workspace_id=workspace, status=status)]
 
-    assert [[active], [revoked], [], []] == [
-        listed(status) for status in ("active", "archived", "inactive", "expired")
-    ]
+    assert [[active], [revoked], [], []] == [listed(status) for status in ("active", "archived", "inactive", "expired")]
 
 
 def test_a_workspace_is_made_retrieved_changed_and_archived(sdk: anthropic.Anthropic) -> None:
@@ -157,9 +153,7 @@ def test_what_is_not_here_is_told_as_not_here(http: httpx2.Client) -> None:
         "compartment_id": "",
         "external_key_id": None,
         "user_profile_id": None,
-    } == {
-        name: found[name] for name in ("data_residency", "compartment_id", "external_key_id", "user_profile_id")
-    }
+    } == {name: found[name] for name in ("data_residency", "compartment_id", "external_key_id", "user_profile_id")}
 
 
 def test_workspaces_are_listed_as_they_are_asked_for(sdk: anthropic.Anthropic) -> None:

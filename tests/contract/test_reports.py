@@ -133,6 +133,8 @@ def pages(site: Site, path: str, parameters: Parameters) -> list[Any]:
     found = page["data"]
     while page["has_more"]:
         page = site.report(path, [*parameters, ("page", page["next_page"])])
+
+        assert page["data"][0]["starting_at"] == found[-1]["ending_at"]
         found += page["data"]
 
     assert page["next_page"] is None

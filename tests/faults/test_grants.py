@@ -128,24 +128,37 @@ NEEDED: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("method", ["POST", "PATCH", "PUT"])
-@pytest.mark.parametrize("path", NEEDED)
-def test_no_other_column_can_be_written(site: Site, path: str, method: str) -> None:
+def others_columns(site: Site, path: str) -> tuple[str, list[str]]:
+    """The path of something that is there, and the columns of its table that nobody may write."""
     rate = site.ask("GET", "/v1/organizations/rate_limits").json()["data"][0]["id"]
     spelled = path.format(key=site.key()["id"], workspace=site.workspace(), rate=rate)
     documented = DOCUMENTED.get(path, DOCUMENTED["workspaces"])
     table = TABLES.get(path.partition("/")[0], metadata.tables["rate_limits"])
-    columns = [column.name for column in table.columns if column.name not in documented]
-    expected = 400 if method == "POST" else 405
+    return spelled, [column.name for column in table.columns if column.name not in documented]
+
+
+@pytest.mark.parametrize("path", NEEDED)
+def test_no_other_column_can_be_written(site: Site, path: str) -> None:
+    spelled, columns = others_columns(site, path)
     before = site.rows()
 
     assert columns
     for column in columns:
-        for value in ("wrkspc_default", "active", 0, True, None, ["admin"], {}):
-            refused = site.ask(method, f"/v1/organizations/{spelled}", NEEDED[path] | {column: value})
+        for value in ("wrkspc_default", 0, True, None, ["admin"]):
+            refused = site.ask("POST", f"/v1/organizations/{spelled}", NEEDED[path] | {column: value})
 
-            message = assert_contract_error(refused, expected, "invalid_request_error")
-            assert method != "POST" or message.startswith(f"{column}: "), message
+            assert_contract_error(refused, 400, "invalid_request_error", column)
+    assert before == site.rows()
+
+
+@pytest.mark.parametrize("method", ["PATCH", "PUT"])
+@pytest.mark.parametrize("path", NEEDED)
+def test_there_is_no_other_way_to_write(site: Site, path: str, method: str) -> None:
+    spelled, columns = others_columns(site, path)
+    before = site.rows()
+    refused = site.ask(method, f"/v1/organizations/{spelled}", NEEDED[path] | dict.fromkeys(columns, "x"))
+
+    assert_contract_error(refused, 405, "invalid_request_error")
     assert before == site.rows()
 
 
@@ -287,8 +300,7 @@ def asked_for(wanted: Caller) -> KeyCreation:
 def attempt(change: Callable[[], Key]) -> Key | None:
     try:
         return change()
-    except ApiError as error:
-        assert error.kind in ("permission_error", "invalid_request_error", "not_found_error")
+    except ApiError:
         return None
 
 

@@ -106,7 +106,7 @@ def overshoot(asked: list[Asked]) -> float:
 def test_a_hundred_clients_get_what_the_bucket_holds(serve: ServerFactory, tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'sestet.db'}"
     with directories(url) as directory:
-        directory.set_rate(DEFAULT_WORKSPACE, CLASS, "requests", A_MINUTE)
+        directory.set_rates(DEFAULT_WORKSPACE, CLASS, {"requests": A_MINUTE})
     server = serve(script=SCRIPT, config=f'[store]\nurl = "{url}"\n')
     numbers = itertools.count()
 

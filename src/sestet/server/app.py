@@ -14,7 +14,6 @@ from sestet.gate.directory import Scope
 from sestet.server.gate import CONTEXT, RequestContext, send_error, send_json
 from sestet.server.lifecycle import Lifecycle
 from sestet.server.metrics import CONTENT_TYPE, Metrics
-from sestet.server.openapi import openapi_document
 from sestet.server.routes import Endpoints
 from sestet.services.served import Served
 
@@ -73,13 +72,13 @@ def routes(endpoints: Endpoints, operations: "Operations", more: Rows) -> Router
 
 
 class Operations:
-    """Routes for whoever runs the server, and the page that shows the API."""
+    """Routes for whoever runs the server, and the page that shows the API, whose `document` is OpenAPI."""
 
-    def __init__(self, lifecycle: Lifecycle, metrics: Metrics, served: Mapping[str, Served]) -> None:
+    def __init__(self, lifecycle: Lifecycle, metrics: Metrics, served: Mapping[str, Served], document: bytes) -> None:
         self._lifecycle = lifecycle
         self._metrics = metrics
         self._served = served
-        self._openapi = openapi_document()
+        self._openapi = document
         self._page = resources.files("sestet.server").joinpath("page.html").read_bytes()
         self._page_policy = _policy(self._page)
 

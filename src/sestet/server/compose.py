@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import Final, Protocol, get_args
 
 import structlog
+from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from sestet.catalog.card import Card, family_cards, profile_for, profiles
-from sestet.catalog.catalog import Catalog, CatalogError, Route
+from sestet.catalog.catalog import Catalog, CatalogError
+from sestet.catalog.catalog import Route as CardRoute
 from sestet.config import (
     Config,
     ConfigError,
@@ -51,8 +53,12 @@ from sestet.server.exposure import check_exposure
 from sestet.server.gate import Gate
 from sestet.server.lifecycle import Lifecycle
 from sestet.server.metrics import Metrics
+from sestet.server.openapi import openapi_document
+from sestet.server.organization import organization_routes
+from sestet.server.reports import report_routes
 from sestet.server.routes import Endpoints
 from sestet.server.upkeep import Upkeep
+from sestet.services.administration import Administration
 from sestet.services.admission import Admission
 from sestet.services.concurrency import Concurrency
 from sestet.services.grammar_worker import GrammarWorker
@@ -62,6 +68,7 @@ from sestet.services.messages import Accounts, Messages, Thoughts
 from sestet.services.models import Models
 from sestet.services.ports import Engine
 from sestet.services.quotas import Quotas
+from sestet.services.reports import Reports
 from sestet.services.served import Served
 from sestet.services.thinking import Thinker
 from sestet.store.answers import Answers
@@ -111,6 +118,7 @@ class Application:
     """Everything that runs. `engines` have been started; whoever holds this stops them."""
 
     asgi: ASGIApp
+    paths: Sequence[str]
     catalog: Catalog
     served: Mapping[str, Served]
     lifecycle: Lifecycle
@@ -174,8 +182,8 @@ def catalog(config: Config, plans: Sequence[Plan], windows: Mapping[str, int]) -
         )
         for one in plans
     ]
-    own = [Route(card, card.id, card.display_name) for card in cards]
-    stand_ins = [Route(card, first.id, first.display_name) for card in family_cards()]
+    own = [CardRoute(card, card.id, card.display_name) for card in cards]
+    stand_ins = [CardRoute(card, first.id, first.display_name) for card in family_cards()]
     try:
         return Catalog([*own, *stand_ins], config.aliases)
     except CatalogError as error:
@@ -274,9 +282,29 @@ async def build(config: Config, on_load: Callable[[Plan], None] = lambda _plan: 
         heart,
     )
     upkeep = Upkeep(stored.directories, stored.servers, changed, refresh)
+    administration = Administration(stored.directories, peppers_of(config), names, now_us)
+    more = {
+        **organization_routes(administration, upkeep.look),
+        **report_routes(Reports(stored.database, now_us)),
+    }
     hosts = (*config.server.allowed_hosts, config.server.host)
-    gate = Gate(routes(endpoints, Operations(lifecycle, metrics, served), {}), keyring, hosts, metrics)
-    return Application(gate, names, served, lifecycle, heart, metrics, keyring, upkeep, books, stored, started, worker)
+    router = routes(endpoints, Operations(lifecycle, metrics, served, openapi_document()), more)
+    gate = Gate(router, keyring, hosts, metrics)
+    return Application(
+        asgi=gate,
+        paths=tuple(route.path for route in router.routes if isinstance(route, Route)),
+        catalog=names,
+        served=served,
+        lifecycle=lifecycle,
+        heart=heart,
+        metrics=metrics,
+        keyring=keyring,
+        upkeep=upkeep,
+        books=books,
+        stored=stored,
+        engines=started,
+        worker=worker,
+    )
 
 
 _MONTH_DAYS: Final = 31

@@ -4,19 +4,22 @@ import re
 from typing import Any, get_args
 
 import orjson
+from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from sestet import __version__
 from sestet.contract.events import StopReason
 from sestet.contract.requests import CountTokensRequest, MessagesRequest
+from sestet.server import organization, reports
 
 _REF = "#/components/schemas/{model}"
 
 
+_REQUESTS: tuple[type[BaseModel], ...] = (MessagesRequest, CountTokensRequest, *organization.REQUESTS)
+
+
 def openapi_document() -> bytes:
-    _, definitions = models_json_schema(
-        [(MessagesRequest, "validation"), (CountTokensRequest, "validation")], ref_template=_REF
-    )
+    _, definitions = models_json_schema([(model, "validation") for model in _REQUESTS], ref_template=_REF)
     document: dict[str, Any] = {
         "openapi": "3.1.0",
         "info": {
@@ -27,9 +30,9 @@ def openapi_document() -> bytes:
         },
         "servers": [{"url": "/"}],
         "security": [{"x-api-key": []}, {"bearer": []}, {}],
-        "paths": _paths(),
+        "paths": {**_paths(), **organization.PATHS, **reports.PATHS},
         "components": {
-            "schemas": {**_without_sources(definitions["$defs"]), **_SCHEMAS},
+            "schemas": {**_without_sources(definitions["$defs"]), **_SCHEMAS, **organization.SCHEMAS},
             "securitySchemes": {
                 "x-api-key": {"type": "apiKey", "in": "header", "name": "x-api-key"},
                 "bearer": {"type": "http", "scheme": "bearer"},

@@ -79,13 +79,15 @@ class Endpoints:
 
     async def list_models(self, scope: Scope, receive: Receive, send: Send) -> None:
         """GET /v1/models"""
-        page = self._models.page(_page_query(scope["query_string"]))
+        context: RequestContext = scope["state"][CONTEXT]
+        page = self._models.page(_page_query(scope["query_string"]), context.caller)
         await send_json(send, anthropic.encode_models(page.data, page.has_more))
 
     async def get_model(self, scope: Scope, receive: Receive, send: Send) -> None:
         """GET /v1/models/{model_id}"""
         name = scope["path"].removeprefix("/v1/models/")  # the router's own match loses a line end
-        await send_json(send, anthropic.encode_model(self._models.find(name)))
+        context: RequestContext = scope["state"][CONTEXT]
+        await send_json(send, anthropic.encode_model(self._models.find(name, context.caller)))
 
     async def _whole(
         self, request: MessagesRequest, call: Call, exchange: Exchange, receive: Receive, send: Send

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from sestet.catalog.catalog import Catalog, Route
 from sestet.contract.errors import invalid
 from sestet.contract.models import Lifecycle, ModelInfo
+from sestet.gate.keys import ANYONE, Caller
 from sestet.services.served import Served
 
 
@@ -30,9 +31,13 @@ class Models:
         self._catalog = catalog
         self._served = served
 
-    def page(self, query: PageQuery) -> ModelPage:
-        """One page; an unknown cursor is refused by its name."""
-        entries = [entry for entry in self.entries() if entry.lifecycle in query.lifecycles]
+    def page(self, query: PageQuery, caller: Caller = ANYONE) -> ModelPage:
+        """One page of what this caller may use; an unknown cursor is refused by its name."""
+        entries = [
+            entry
+            for entry in self.entries()
+            if entry.lifecycle in query.lifecycles and caller.may_use(entry.alias_of or entry.id)
+        ]
         if query.after_id is not None:
             entries = entries[_position(entries, query.after_id, "after_id") + 1 :]
             return ModelPage(tuple(entries[: query.limit]), len(entries) > query.limit)
@@ -41,9 +46,11 @@ class Models:
             return ModelPage(tuple(entries[-query.limit :]), len(entries) > query.limit)
         return ModelPage(tuple(entries[: query.limit]), len(entries) > query.limit)
 
-    def find(self, name: str) -> ModelInfo:
-        """The snapshot behind any name the Messages API takes."""
-        return self._entry(self._catalog.resolve(name), None)
+    def find(self, name: str, caller: Caller = ANYONE) -> ModelInfo:
+        """The snapshot behind any name the Messages API takes; 403 if this caller may not use it."""
+        route = self._catalog.resolve(name)
+        caller.require_model(route.card.id)
+        return self._entry(route, None)
 
     def entries(self) -> list[ModelInfo]:
         """All of them: the weights themselves first, then by date, each followed by its aliases."""

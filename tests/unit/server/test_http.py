@@ -359,21 +359,8 @@ def test_metrics_count_requests_replies_and_tokens_and_hold_no_clients_text() ->
     assert "sentinel" not in text.lower()
 
 
-def test_the_openapi_document_is_valid_and_knows_every_route() -> None:
-    document = answer("GET", "/openapi.json").json
-    validate_openapi(document)
-
-    assert [
-        "/",
-        "/healthz",
-        "/metrics",
-        "/openapi.json",
-        "/readyz",
-        "/v1/messages",
-        "/v1/messages/count_tokens",
-        "/v1/models",
-        "/v1/models/{model_id}",
-    ] == sorted(document["paths"])
+def test_the_openapi_document_is_valid() -> None:
+    validate_openapi(answer("GET", "/openapi.json").json)
 
 
 def test_the_page_may_run_nothing_but_its_own() -> None:

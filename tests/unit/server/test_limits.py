@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 
-from sestet.gate.directory import DEFAULT_WORKSPACE, Period, RateKind
-from sestet.server.compose import Application, now_us
+from sestet.config import Config
+from sestet.gate.directory import DEFAULT_WORKSPACE, Key, Period, RateKind
+from sestet.gate.keys import digest_of, hint_of, new_key
+from sestet.server.compose import Application, now_us, peppers_of
 from tests.unit.in_process import Answer, application, ask
 
 BODY: dict[str, Any] = {
@@ -234,3 +236,48 @@ def test_what_failed_is_tried_again(store: dict[str, Any], tmp_path: Any) -> Non
     statuses, states = play(act, engine={"kind": "scripted", "script": script}, **store)
 
     assert ([500, 500], ["failed", "failed"]) == (statuses, states)
+
+
+# Keys that may do some of it.
+
+
+def test_a_key_sees_and_uses_the_cards_it_was_given(store: dict[str, Any]) -> None:
+    key = new_key()
+
+    async def act(app: Application) -> tuple[list[str], list[int]]:
+        digest = digest_of(peppers_of(Config())[0], key.encode())
+        app.stored.directories.add_key(
+            Key(
+                id="apikey_1",
+                name="one",
+                digest=digest,
+                hint=hint_of(key),
+                workspace_id=DEFAULT_WORKSPACE,
+                scopes=frozenset(("inference",)),
+                models=frozenset((SONNET,)),
+                status="active",
+                created_at=now_us(),
+            )
+        )
+        await app.upkeep.look()
+        headers = {"authorization": f"Bearer {key}"}
+        listed = await ask(app, "GET", "/v1/models", headers=headers)
+        other = "claude-3-haiku-20240307"
+        answers = [
+            await send(app, headers),
+            await send(app, headers, model="claude-3-7-sonnet-latest"),
+            await send(app, headers, model=other),
+            await send(app, headers, model="scripted"),
+            await ask(app, "GET", f"/v1/models/{other}", headers=headers),
+            await ask(app, "GET", f"/v1/models/{SONNET}", headers=headers),
+            await ask(app, "GET", "/v1/organizations/me", headers=headers),
+            await ask(app, "GET", "/v1/organizations/cost_report", headers=headers),
+            await ask(app, "GET", "/metrics", headers=headers),
+            await send(app),
+        ]
+        return sorted({one["alias_of"] or one["id"] for one in listed.json["data"]}), [one.status for one in answers]
+
+    listed, statuses = play(act, **store)
+
+    assert [SONNET] == listed
+    assert [200, 200, 403, 403, 403, 200, 403, 403, 403, 401] == statuses

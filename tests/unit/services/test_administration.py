@@ -13,6 +13,7 @@ from sestet.catalog.card import Card, family_cards
 from sestet.catalog.catalog import Catalog, Route
 from sestet.contract.errors import ApiError
 from sestet.contract.organization import (
+    ClassLimits,
     KeyCreation,
     KeyQuery,
     KeyUpdate,
@@ -209,7 +210,7 @@ def test_a_cursor_is_found_although_its_key_no_longer_matches(house: House) -> N
         ({"after_id": "apikey_0", "before_id": "apikey_0"}, "before_id"),
     ],
 )
-def test_a_cursor_that_leads_nowhere_is_refused(house: House, query: dict[str, str], path: str) -> None:
+def test_a_cursor_that_leads_nowhere_is_refused(house: House, query: dict[str, Any], path: str) -> None:
     house.key()
 
     error = refusal(lambda: house.do.keys(LOCAL, KeyQuery(**query)), "invalid_request_error")
@@ -381,9 +382,9 @@ def test_every_class_of_models_has_an_entry_of_its_own_with_all_its_names(house:
     shared = [entry for entry in entries if entry.model_class == "claude-opus-4"]
 
     assert len(entries) == len({entry.id for entry in entries}) == len({entry.group_id for entry in entries})
-    assert [
-        ("claude-opus-4-1-20250805", "claude-opus-4-1", "claude-opus-4-20250514", "claude-opus-4-0")
-    ] == [entry.models for entry in shared]
+    assert [("claude-opus-4-1-20250805", "claude-opus-4-1", "claude-opus-4-20250514", "claude-opus-4-0")] == [
+        entry.models for entry in shared
+    ]
 
 
 def test_limits_by_the_minute_are_set_inherited_and_taken_away(house: House) -> None:
@@ -419,7 +420,8 @@ def test_limits_of_models_that_are_gone_can_still_be_taken_away(house: House) ->
 
 def test_a_page_of_limits_leads_to_the_next(house: House) -> None:
     everything = house.do.rates(LOCAL, OrganizationRateLimitQuery())
-    walked, token = [], None
+    walked: list[ClassLimits] = []
+    token = None
     for _ in range(0, len(everything.data), 3):
         page = house.do.rates(LOCAL, OrganizationRateLimitQuery(limit=3, page=token))
         walked += page.data
