@@ -1,4 +1,4 @@
-"""A TCP proxy that fails on demand: `swallow` keeps every connection and lets nothing through, `cut` resets them all."""
+"""A TCP proxy that fails on demand: it keeps every connection and lets nothing through, or resets them all."""
 
 import asyncio
 import threading

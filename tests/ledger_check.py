@@ -1,5 +1,5 @@
-"""What must be true of a ledger whatever happened, computed anew from the database; and clients that leave as they like,
-whose word it is held against."""
+"""What must be true of a ledger whatever happened, computed anew from the database; and clients that leave as they
+like, whose word it is held against."""
 
 import asyncio
 import json
@@ -21,6 +21,7 @@ from sestet.store.tables import daily_spend, ledger
 
 US_PER_DAY = 86_400_000_000
 KINDS = ("input", "cache_write_5m", "cache_write_1h", "cache_read", "output")
+TIMES = ("queue_us", "first_token_us", "duration_us")
 
 Row = dict[str, Any]
 
@@ -35,7 +36,8 @@ def rows(url: str) -> list[Row]:
 def spent(url: str) -> dict[tuple[str, int], tuple[int, int]]:
     """(workspace, day) -> cost and own cost, as the books have added them up."""
     with closing(open_database(url)) as database, database.reading() as connection:
-        return {(row.workspace_id, row.day): (row.cost, row.own_cost) for row in connection.execute(select(daily_spend))}
+        found = connection.execute(select(daily_spend))
+        return {(row.workspace_id, row.day): (row.cost, row.own_cost) for row in found}
 
 
 def check(url: str) -> list[Row]:
@@ -44,7 +46,7 @@ def check(url: str) -> list[Row]:
     found = rows(url)
     assert [] == [row for row in found if (row["cost"], row["own_cost"]) != (cost(row), own_cost(row))]
     assert sums(found) == spent(url)
-    assert [] == [row for row in found for name in ("queue_us", "first_token_us", "duration_us") if (row[name] or 0) < 0]
+    assert [] == [row for row in found for name in TIMES if (row[name] or 0) < 0]
     assert [] == [one for one, times in Counter(row["request_id"] for row in found).items() if times > 1]
     assert "ok" == integrity(url)
     return found

@@ -1,4 +1,4 @@
-"""`sestet keys` and `sestet workspaces`: a key goes to standard output, alone and once; every refusal says what next."""
+"""`sestet keys` and `sestet workspaces`: a key is printed alone and once, and every refusal says what to do next."""
 
 import json
 import re

@@ -203,6 +203,8 @@ def test_whoever_is_cut_off_by_a_second_signal_is_settled(serve: ServerFactory, 
     assert list(range(20)) == sorted(map(number_of, found))
     assert [] == [row for row in found if row["state"] == "running"]
     assert [] == [
-        heard for heard in told for row in found if number_of(row) == heard.visit.number
-        and row["output_tokens"] not in expected(heard)
+        heard
+        for heard in told
+        for row in found
+        if number_of(row) == heard.visit.number and row["output_tokens"] not in expected(heard)
     ]

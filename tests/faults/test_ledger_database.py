@@ -1,4 +1,6 @@
-"""The database goes away and comes back: what runs is finished, what is new is refused, no bill is lost (R22, R23)."""
+"""The database goes away and comes back: what runs is finished, what is new is refused, no bill is lost (R22, R23).
+
+And clocks that jump: no server that lives is taken for dead (R24)."""
 
 import asyncio
 import itertools
@@ -14,13 +16,19 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from sestet.store.answers import Answers, Claim
+from sestet.store.database import Database
+from sestet.store.servers import Servers, Swept
 from tests.conftest import ServerFactory
-from tests.databases import postgresql
+from tests.databases import database, database_url, postgresql
 from tests.fault_proxy import fault_proxy
 from tests.faults.test_ledger_kills import write_lock
 from tests.faults.wire import gauge, wait_for
 from tests.ledger_check import Heard, Visit, check, number_of, visit, visits
 from tests.running import RunningServer
+from tests.unit.store.rows import add_request
+
+__all__ = ["database", "database_url"]  # fixtures
 
 RUNNING = 12
 REFUSED_WITHIN_S = 0.1
@@ -261,3 +269,27 @@ def test_connections_that_are_ended_cost_nobody_anything(serve: ServerFactory, t
     assert set(range(RUNNING)) <= {heard.visit.number for heard in traffic.told if heard.finished}
     assert [] == lost(url, traffic.told)
     assert connections(url) <= CONNECTIONS_MAX
+
+
+HOUR_US = 3_600_000_000
+JUMPS_US = (HOUR_US, -HOUR_US, 40 * 24 * HOUR_US, -40 * 24 * HOUR_US)
+
+
+@pytest.mark.parametrize("jump_us", JUMPS_US)
+def test_whose_clock_jumps_takes_nobody_for_dead(database: Database, tmp_path: Path, jump_us: int) -> None:
+    """The other server is elsewhere, so that only its heartbeat tells that it lives."""
+    now = time.time_ns() // 1_000
+    claim = Claim("wrkspc_default", "key", "digest", "req_1")
+    with database.writing() as connection:
+        add_request(connection, "req_1", server_id="server_other", started_at=now)
+    Servers(database, "server_other", tmp_path / "other").register(now)
+    Answers(database, "server_other").claim(claim, now)
+    ours = Servers(database, "server_ours", tmp_path / "ours")
+    ours.register(now + jump_us)
+    swept = []
+    for at in (now, now + jump_us, now + 2 * jump_us):
+        ours.beat(at)
+        swept.append(ours.sweep(at))
+
+    assert [Swept(0, 0)] * 3 == swept
+    assert "running" == Answers(database, "server_ours").claim(claim, now + jump_us).outcome

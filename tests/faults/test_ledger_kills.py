@@ -142,8 +142,10 @@ def write_lock(path: Path) -> Iterator[None]:
         connection.execute("ROLLBACK")
 
 
-@pytest.mark.parametrize("word", ["LONG", "LATE"])
-def test_no_byte_leaves_before_the_request_is_written_down(serve: ServerFactory, tmp_path: Path, word: str) -> None:
+@pytest.mark.parametrize(("word", "after_s"), [("LONG", 0.4), ("LATE", 2.5)])
+def test_no_byte_leaves_before_the_request_is_written_down(
+    serve: ServerFactory, tmp_path: Path, word: str, after_s: float
+) -> None:
     """What waits for the database must not have been heard of: a kill would make it a request that never was. `LATE`
     says nothing for so long that its stream would be opened for its silence."""
     url = fresh_url("sqlite", tmp_path)
@@ -152,7 +154,7 @@ def test_no_byte_leaves_before_the_request_is_written_down(serve: ServerFactory,
     async def killed_while_waiting() -> Heard:
         waiting = asyncio.create_task(visit(server.port, Visit(1, word, 1_000)))
         await asyncio.to_thread(wait_for, server, "sestet_ledger_running", 1.0, 10)
-        await asyncio.sleep(2.5)
+        await asyncio.sleep(after_s)
         server.process.kill()
         return await waiting
 

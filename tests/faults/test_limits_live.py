@@ -1,4 +1,4 @@
-"""Limits of a server that runs: nobody gets more than the bucket holds, nobody is refused what it has (R14, R15, T46)."""
+"""Limits of a server that runs: nobody gets more than there is, nobody is refused what there is (R14, R15, R24, T46)."""
 
 import asyncio
 import itertools
@@ -13,7 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from sestet.gate.directory import DEFAULT_WORKSPACE
+from sestet.catalog.card import family_cards
+from sestet.contract.errors import ApiError
+from sestet.gate.directory import DEFAULT_WORKSPACE, Allowance, Directory
+from sestet.ledger.entry import Use
+from sestet.services.quotas import Quotas
 from sestet.store.database import open_database
 from sestet.store.directory import Directories
 from tests.conftest import ServerFactory
@@ -92,14 +96,12 @@ def falsely_refused(asked: list[Asked]) -> list[Asked]:
 
 def overshoot(asked: list[Asked]) -> float:
     """How many more were let in, in any window, than the bucket and its refill allow."""
-    windows = [(one.sent, one.received) for one in asked if one.admitted]
-    ends = sorted(received for _, received in windows)
-    worst = 0.0
-    for begin in sorted(sent for sent, _ in windows)[:: CLIENTS // 2]:
-        inside = sorted(received for sent, received in windows if sent >= begin)
-        worst = max(worst, *(count - A_MINUTE - RATE * (end - begin) for count, end in enumerate(inside, 1)))
-    assert ends
-    return worst
+    let_in = [(one.sent, one.received) for one in asked if one.admitted]
+    return max(
+        count - A_MINUTE - RATE * (end - begin)
+        for begin in sorted(sent for sent, _ in let_in)[:: CLIENTS // 2]
+        for count, end in enumerate(sorted(received for sent, received in let_in if sent >= begin), 1)
+    )
 
 
 @pytest.mark.slow
@@ -172,9 +174,7 @@ def test_spending_ends_at_its_limit_and_not_before(
         directory.set_spend("spl_1", workspace, "daily", amount, time.time_ns() // 1_000)
         return amount
 
-    cancelled = [
-        Visit(number, "TICK", TICKS, bytes_max=chance.randint(1, 9_000), model=MODEL) for number in range(150)
-    ]
+    cancelled = [Visit(number, "TICK", TICKS, bytes_max=chance.randint(1, 9_000), model=MODEL) for number in range(150)]
     asyncio.run(visits(server.port, cancelled, 50))
     with directories(url) as directory:
         limit(directory, 1)
@@ -200,3 +200,33 @@ def test_spending_ends_at_its_limit_and_not_before(
 
 def spent_of(url: str) -> int:
     return sum(row["cost"] for row in check(url))
+
+
+HOUR_US = 3_600_000_000
+
+
+@pytest.mark.parametrize("jump_us", [HOUR_US, -HOUR_US, 40 * 24 * HOUR_US, -40 * 24 * HOUR_US])
+def test_a_wall_clock_that_jumps_locks_nobody_out(jump_us: int) -> None:
+    """Neither while the server runs nor when it starts again: nobody waits for longer than one refill (R24)."""
+    (card,) = (card for card in family_cards() if card.id == MODEL)
+    limited = Allowance(rates={CLASS: {"requests": 60}})
+    directory = Directory(1, "org", "", limited, {}, ())
+    now = 1_800_000_000_000_000
+    clock = [now]
+    quotas = Quotas(directory, lambda _model: CLASS, lambda: clock[0])
+    for _ in range(60):
+        quotas.admit(DEFAULT_WORKSPACE, card, 1, priority=False)
+    waits_s = []
+    for at in (now, now + jump_us, now + 2 * jump_us):
+        clock[0] = at
+        with pytest.raises(ApiError) as refused:
+            quotas.admit(DEFAULT_WORKSPACE, card, 1, priority=False)
+        waits_s.append(refused.value.retry_after_s or 0.0)
+    restarted = Quotas(directory, lambda _model: CLASS, lambda: clock[0])
+    restarted.replay([Use(DEFAULT_WORKSPACE, MODEL, now, now + jump_us, 1, 1)] * 60, now + jump_us)
+    with pytest.raises(ApiError) as refused:
+        for _ in range(61):
+            restarted.admit(DEFAULT_WORKSPACE, card, 1, priority=False)
+    waits_s.append(refused.value.retry_after_s or 0.0)
+
+    assert [] == [wait_s for wait_s in waits_s if not 0 < wait_s <= 1]

@@ -101,7 +101,7 @@ def house(
     books: Books | None = None,
     **script: Any,
 ) -> House:
-    """Services whose engine says these replies; the family stands in on it. With other `books` the ledger stays empty."""
+    """Services whose engine says these replies; the family stands in on it. `books` take the ledger's place."""
     engine = ScriptedEngine(Script(reply=list(replies), **script) if replies else Script(**script))
     weights = engine.weights
     own = Card(OWN_ID, "Scripted engine", date(2026, 1, 1), weights.window, weights.window, aliases=("scripted",))

@@ -1,5 +1,6 @@
 """Structured logs on standard error. Lines hold ids, counts and times; never a prompt, a reply or a secret."""
 
+import contextlib
 import logging
 import sys
 from collections.abc import Mapping, MutableMapping
@@ -16,6 +17,22 @@ LEVELS: Final[Mapping[str, int]] = {
 }
 
 
+class Unfailing:
+    """A file whose failures are kept from whoever writes: a full disk or a closed pipe must not cost a reply, nor a
+    bill."""
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+
+    def write(self, text: Any) -> None:
+        with contextlib.suppress(OSError, ValueError):  # ValueError: it is closed
+            self._file.write(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            self._file.flush()
+
+
 def configure(level: str, form: str) -> None:
     """`form` is `console`, `json`, or `auto`: console in a terminal, JSON elsewhere."""
     console = form == "console" or (form == "auto" and sys.stderr.isatty())
@@ -25,7 +42,9 @@ def configure(level: str, form: str) -> None:
         else structlog.processors.JSONRenderer(serializer=_line)
     )
     factory: Any = (
-        structlog.WriteLoggerFactory(file=sys.stderr) if console else structlog.BytesLoggerFactory(sys.stderr.buffer)
+        structlog.WriteLoggerFactory(file=Unfailing(sys.stderr))
+        if console
+        else structlog.BytesLoggerFactory(Unfailing(sys.stderr.buffer))
     )
     structlog.configure(
         processors=[

@@ -224,7 +224,11 @@ def _parameters(path: str, query: type[Query] | None) -> list[dict[str, Any]]:
     named = [part[1:-1] for part in path.split("/") if part.startswith("{")]
     parameters = [{"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in named]
     if query is not None:
-        for name, schema in query.model_json_schema()["properties"].items():
+        fields = query.model_json_schema()["properties"]
+        without_meaning = {*Query.model_fields, "created_by_user_id"}
+        for name, schema in fields.items():
+            if name in without_meaning:
+                continue
             spelled = f"{name}[]" if "array" in str(schema) else name
             parameters.append({"name": spelled, "in": "query", "required": False, "schema": schema})
     return parameters

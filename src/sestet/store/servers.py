@@ -80,7 +80,7 @@ class Servers:
             for server in connection.execute(select(servers)).all():
                 if server.id != self._server_id and self._is_dead(server):
                     interrupted += self._close(connection, server.id, now)
-            connection.execute(delete(idempotency).where(idempotency.c.created_at < now - KEPT_US))
+            connection.execute(delete(idempotency).where(idempotency.c.created_at < now - KEPT_US, idempotency.c.body.is_not(None)))
         return Swept(interrupted, recovered)
 
     def _close(self, connection: Connection, server_id: str, now: int) -> int:
