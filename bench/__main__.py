@@ -26,6 +26,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "streams": streams.run,
     "thinking": thinking.run,
     "tools": tools.run,
+    "validity": tools.run_validity,
 }
 
 

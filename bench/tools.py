@@ -63,7 +63,7 @@ class _Pair:
 
 
 def run(progress: Progress, folder: Path, quick: bool) -> Report:
-    report = Report("tools", "tools and structured output, embedded model", "no grammar")
+    report = Report("tools", "what tools and structured output cost, embedded model", "no grammar")
     extended = '[engine]\nslots = 1\nwindow = 8192\n[tools]\nschemas = "extended"\n'
     server = start_server(folder, config=extended)
     try:
@@ -76,6 +76,18 @@ def run(progress: Progress, folder: Path, quick: bool) -> Report:
             _measure_cold(report, bench, 1 if quick else 4)
     finally:
         server.stop()
+    report.notes += [
+        f"pace: over {_COMPARED} tokens from the first on, one stream, the same prompt; rounds alternate, a ratio is "
+        "the median of the rounds' own ratios (lowest to highest)",
+        f"first token: a reply of one token, {TOOLS} tools, a new question each time after a prompt whose beginning is "
+        "cached; `tool_choice` auto against none, which is the same prompt. Cold: a set of tools whose grammar was "
+        "never compiled, its prompt already read once",
+    ]
+    return report
+
+
+def run_validity(progress: Progress, folder: Path, quick: bool) -> Report:
+    report = Report("validity", "tools and structured output, embedded model: is it all valid", "-")
     server = start_server(folder, config=CONFIG.replace("threads = 1\n", ""))
     try:
         for what, asked, whole, short_run in _VALIDITY:
@@ -83,13 +95,8 @@ def run(progress: Progress, folder: Path, quick: bool) -> Report:
     finally:
         server.stop()
     report.notes += [
-        f"pace: over {_COMPARED} tokens from the first on, one stream, the same prompt; rounds alternate, a ratio is "
-        "the median of the rounds' own ratios (lowest to highest)",
-        f"first token: a reply of one token, {TOOLS} tools, a new question each time after a prompt whose beginning is "
-        "cached; `tool_choice` auto against none, which is the same prompt. Cold: a set of tools whose grammar was "
-        "never compiled, its prompt already read once",
-        "validity: temperature 1, four streams; parsed and validated by jsonschema-rs, formats too. Cut by max_tokens "
-        "or the window: checked to be the beginning of a value of the schema where it was streamed",
+        "temperature 1, four streams; parsed and validated by jsonschema-rs, formats too. Cut by max_tokens or the "
+        "window: checked to be the beginning of a value of the schema where it was streamed",
     ]
     return report
 

@@ -1,4 +1,4 @@
-"""Limits of a server that runs: nobody gets more than there is, nobody is refused what there is (R14, R15, R24, T46)."""
+"""Limits of a server that runs: nobody gets more than there is or is refused what there is (R14, R15, R24, T46)."""
 
 import asyncio
 import itertools
@@ -7,7 +7,7 @@ import re
 import time
 from bisect import bisect_right
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -224,9 +224,11 @@ def test_a_wall_clock_that_jumps_locks_nobody_out(jump_us: int) -> None:
         waits_s.append(refused.value.retry_after_s or 0.0)
     restarted = Quotas(directory, lambda _model: CLASS, lambda: clock[0])
     restarted.replay([Use(DEFAULT_WORKSPACE, MODEL, now, now + jump_us, 1, 1)] * 60, now + jump_us)
-    with pytest.raises(ApiError) as refused:
-        for _ in range(61):
+    with suppress(ApiError):
+        for _ in range(60):
             restarted.admit(DEFAULT_WORKSPACE, card, 1, priority=False)
+    with pytest.raises(ApiError) as refused:
+        restarted.admit(DEFAULT_WORKSPACE, card, 1, priority=False)
     waits_s.append(refused.value.retry_after_s or 0.0)
 
     assert [] == [wait_s for wait_s in waits_s if not 0 < wait_s <= 1]

@@ -32,6 +32,7 @@ class Upkeep:
         self._on_change = on_change
         self._refresh = refresh
         self._generation = -1
+        self._looking = asyncio.Lock()  # a slow look must not undo what a later one has taken over
         self._log = structlog.get_logger("sestet")
 
     async def run(self) -> None:
@@ -50,11 +51,12 @@ class Upkeep:
 
     async def look(self) -> None:
         """Takes over what has changed since the last look."""
-        generation = await asyncio.to_thread(self._directories.generation)
-        if generation != self._generation:
-            directory = await asyncio.to_thread(self._directories.read)
-            self._generation = directory.generation
-            self._on_change(directory)
+        async with self._looking:
+            generation = await asyncio.to_thread(self._directories.generation)
+            if generation != self._generation:
+                directory = await asyncio.to_thread(self._directories.read)
+                self._generation = directory.generation
+                self._on_change(directory)
 
     async def _beat(self) -> None:
         now = time.time_ns() // 1000
