@@ -3,7 +3,7 @@
 No clock: every call takes `now`, monotonic seconds. No waiting and no I/O: a call is whole before another one starts.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Final, Literal, NamedTuple
 
@@ -32,11 +32,15 @@ class Bucket:
 
     __slots__ = ("_at", "_level", "capacity")
 
-    def __init__(self, capacity: int) -> None:
+    def __init__(self, capacity: int, level: int | None = None, at: float = 0.0) -> None:
         assert capacity > 0, "a limit is at least one a minute"
         self.capacity = capacity
-        self._level = capacity * _TOKEN
-        self._at = 0
+        self._level = capacity * _TOKEN if level is None else level
+        self._at = _nanoseconds(at)
+
+    def level(self, now: float) -> int:
+        """What is in it, in parts of a token; with this and the capacity another one goes on exactly where it is."""
+        return self._refilled(now)
 
     def remaining(self, now: float) -> int:
         """Whole tokens that can be taken; zero in debt."""
@@ -60,13 +64,17 @@ class Bucket:
         self.capacity = capacity
 
     def _refilled(self, now: float) -> int:
-        numerator, denominator = now.as_integer_ratio()
-        at = numerator * _SECOND // denominator
+        at = _nanoseconds(now)
         # A clock that went back is believed from there on. Waiting for it to come back to where it was could lock
         # everybody out for as long as it went back.
         self._level = min(self._level + max(0, at - self._at) * self.capacity, self.capacity * _TOKEN)
         self._at = at
         return self._level
+
+
+def _nanoseconds(seconds: float) -> int:
+    numerator, denominator = seconds.as_integer_ratio()
+    return numerator * _SECOND // denominator
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,12 +100,32 @@ class Used(NamedTuple):
     output_tokens: int
 
 
+# Whose the buckets are: a workspace's id or '' for the organisation, and a class of models or '' for the capacity of the
+# priority tier.
+Place = tuple[str, str]
+Levels = Mapping[Kind, tuple[int, int]]  # of each bucket its capacity, and what is in it, in parts of a token
+
+
 class ScopeLimiter:
     """The buckets of one scope and class of models, or of a workspace's priority capacity. That of the organisation
     is one object, which the limiters of all workspaces share: together they never get more than it has."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, place: Place = ("", "")) -> None:
+        self.place = place
         self.buckets = {kind: Bucket(capacity) for kind, capacity in limits.given().items()}
+
+    @property
+    def limits(self) -> Limits:
+        return Limits(**{kind: bucket.capacity for kind, bucket in self.buckets.items()})
+
+    def levels(self, now: float) -> Levels:
+        return {kind: (bucket.capacity, bucket.level(now)) for kind, bucket in self.buckets.items()}
+
+    def put(self, levels: Levels, at: float) -> None:
+        """Goes on from these levels at this time. The limits stay: what was another capacity keeps its proportion."""
+        limits = self.limits
+        self.buckets = {kind: Bucket(capacity, level, at) for kind, (capacity, level) in levels.items()}
+        self.change(limits, at)
 
     def spend(self, kind: Kind, amount: int, now: float) -> None:
         if kind in self.buckets:
@@ -150,6 +178,15 @@ class Refusal:
     retry_after_s: float
 
 
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """Whether a request was let in, in which tier, and how the limits then stood."""
+
+    refusal: Refusal | None
+    tier: Tier
+    states: tuple[LimitState, ...]
+
+
 class Limiter:
     """What one workspace may use of one class of models: every request counts against the workspace and against the
     organisation, and one of the priority tier against the workspace's priority capacity besides."""
@@ -164,6 +201,24 @@ class Limiter:
     def limits_input(self) -> bool:
         """Whether it depends on a request's size how long it has to wait."""
         return any("input_tokens" in scope.buckets for scope in self._scopes.values())
+
+    @property
+    def scopes(self) -> tuple[ScopeLimiter, ScopeLimiter, ScopeLimiter]:
+        """Of the workspace, of the organisation, of the workspace's priority capacity."""
+        return (self._scopes["workspace"], self._scopes["organization"], self._priority)
+
+    def charged(self, tier: Tier) -> Iterator[ScopeLimiter]:
+        """Those that a request of this tier counts against."""
+        yield from self._scopes.values()
+        if tier == "priority":
+            yield self._priority
+
+    def decide(self, input_tokens: int, now: float, *, priority: bool) -> Decision:
+        """Takes one request with this many input tokens, from the priority capacity too if it is to be served first and
+        there is room."""
+        refusal = self.take(input_tokens, now)
+        first = refusal is None and priority and self.take_priority(input_tokens, now)
+        return Decision(refusal, "priority" if first else "standard", self.states(now))
 
     def check(self, now: float) -> Refusal | None:
         """Whether even the smallest request would be refused, before this one is read: takes nothing. The refusal's
@@ -221,7 +276,7 @@ class Limiter:
         return max(refusals, key=lambda refusal: refusal.retry_after_s, default=None)
 
     def _spend(self, kind: Kind, amount: int, now: float, tier: Tier) -> None:
-        for scope in (*self._scopes.values(), *([self._priority] if tier == "priority" else [])):
+        for scope in self.charged(tier):
             scope.spend(kind, amount, now)
 
 

@@ -41,11 +41,8 @@ def configure(level: str, form: str) -> None:
         if console
         else structlog.processors.JSONRenderer(serializer=_line)
     )
-    factory: Any = (
-        structlog.WriteLoggerFactory(file=Unfailing(sys.stderr))
-        if console
-        else structlog.BytesLoggerFactory(Unfailing(sys.stderr.buffer))
-    )
+    file: Any = Unfailing(sys.stderr if console else sys.stderr.buffer)
+    factory: Any = structlog.WriteLoggerFactory(file) if console else structlog.BytesLoggerFactory(file)
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,

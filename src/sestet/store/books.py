@@ -1,7 +1,7 @@
 """The books: one row a request, written by one thread, everything that waits in one transaction.
 
-A row is begun before the first byte of a stream leaves, brought up to date twice a second, and settled before the last
-one, so what a kill leaves behind is at most half a second short and never too much. A row that is settled never changes
+A row is begun before the first byte of a stream leaves, brought up to date four times a second, and settled before the
+last one, so what a kill leaves behind is a moment short at most and never too much. A row that is settled never changes
 again. What the database cannot take goes to a file, and from there to the database when it is back; meanwhile nothing
 new is begun (RELIABILITY.md R05, R06, R22, R23).
 """
@@ -16,7 +16,7 @@ from sestet.ledger.entry import Kept, Opening, Settlement
 from sestet.store.rows import Row, running_row, settled_row
 from sestet.store.writer import Entry, Writer
 
-CHECKPOINT_S: Final = 0.5
+CHECKPOINT_S: Final = 0.25
 
 
 class Observer(Protocol):

@@ -44,8 +44,14 @@ class Servers:
     def register(self, now: int) -> None:
         # Held as long as this process lives, however it ends: it tells others of this machine that the file is in use.
         self._outboxes.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._lock = os.open(self._outboxes / f"{self._server_id}.lock", os.O_RDWR | os.O_CREAT, 0o600)
-        fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        path = self._outboxes / f"{self._server_id}.lock"
+        while self._lock is None:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+            fcntl.flock(descriptor, fcntl.LOCK_EX)  # whoever sweeps at this very moment lets go of it at once
+            if path.exists() and os.path.samestat(os.fstat(descriptor), path.stat()):
+                self._lock = descriptor
+            else:
+                os.close(descriptor)
         self.beat(now)
 
     def beat(self, now: int) -> None:
@@ -73,14 +79,19 @@ class Servers:
     def sweep(self, now: int) -> Swept:
         """Reads back what dead servers could not write, then closes what they left running, billed as far as it was
         written down. Answers that are too old to be asked for again are forgotten."""
-        with self._database.plainly():
-            recovered = sum(self._recover(path) for path in self._dead_outboxes())
-        interrupted = 0
-        with self._database.plainly(), self._database.writing() as connection:
-            for server in connection.execute(select(servers)).all():
-                if server.id != self._server_id and self._is_dead(server):
-                    interrupted += self._close(connection, server.id, now)
-            connection.execute(delete(idempotency).where(idempotency.c.created_at < now - KEPT_US, idempotency.c.body.is_not(None)))
+        with contextlib.ExitStack() as held, self._database.plainly():
+            others = [path for path in sorted(self._outboxes.glob("*.lock")) if path.stem != self._server_id]
+            dead = {path.stem for path in others if held.enter_context(_taken(path))}
+            recovered = sum(self._recover(self._outboxes / f"{server_id}.jsonl") for server_id in sorted(dead))
+            alive = {path.stem for path in others} - dead | {self._server_id}
+            interrupted = 0
+            with self._database.writing() as connection:
+                for server in connection.execute(select(servers)).all():
+                    if server.id in dead or (server.id not in alive and self._stands_still(server)):
+                        interrupted += self._close(connection, server.id, now)
+                connection.execute(
+                    delete(idempotency).where(idempotency.c.created_at < now - KEPT_US, idempotency.c.body.is_not(None))
+                )
         return Swept(interrupted, recovered)
 
     def _close(self, connection: Connection, server_id: str, now: int) -> int:
@@ -99,26 +110,18 @@ class Servers:
         connection.execute(delete(servers).where(servers.c.id == server_id))
         return len(closed)
 
-    def _is_dead(self, server: Row[Any]) -> bool:
-        lock = self._outboxes / f"{server.id}.lock"
-        if server.host == machine() and lock.exists():
-            with _taken(lock) as dead:
-                return dead
-        # How long it stands still is measured here, so that nobody's wall clock can make a server look dead.
+    def _stands_still(self, server: Row[Any]) -> bool:
+        """Whether a server elsewhere has not said that it lives for so long that it counts as dead. How long is
+        measured here, so that nobody's wall clock can make a server look dead."""
         heartbeat, since = self._heard.get(server.id, (None, 0.0))
         if heartbeat != server.heartbeat_at:
             self._heard[server.id] = (server.heartbeat_at, time.monotonic())
             return False
         return time.monotonic() - since > STALE_S
 
-    def _dead_outboxes(self) -> Iterator[Path]:
-        for path in sorted(self._outboxes.glob("*.jsonl")):
-            if path.stem != self._server_id:
-                with _taken(path.with_suffix(".lock")) as dead:
-                    if dead:
-                        yield path
-
     def _recover(self, path: Path) -> int:
+        if not path.exists():
+            return 0
         outbox = Outbox(path)
         entries = outbox.read()
         for entry in entries:
@@ -133,7 +136,7 @@ class Servers:
 
 @contextlib.contextmanager
 def _taken(lock: Path) -> Iterator[bool]:
-    """Whether nobody alive holds this file; while the body runs nobody else will."""
+    """Whether nobody alive holds this file, which is gone then; while the body runs nobody else will."""
     descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

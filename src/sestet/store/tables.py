@@ -88,6 +88,17 @@ rate_limits = Table(
     CheckConstraint("kind IN ('requests', 'input_tokens', 'output_tokens')", name="kind"),
 )
 
+# What is left of limits by the minute, where several servers count together. No row: everything is.
+meters = Table(
+    "meters",
+    metadata,
+    Column("workspace_id", Text, primary_key=True),  # '' is the organisation
+    Column("model_class", Text, primary_key=True),  # '' is the capacity of the priority tier
+    Column("levels", Text, nullable=False),  # a JSON object: kind to its capacity and level; they pass 64 bits
+    Column("at", BigInteger, nullable=False),  # when the levels were so, by the database's clock
+    Column("full_at", BigInteger, nullable=False),  # from when on the row says nothing more
+)
+
 spend_limits = Table(
     "spend_limits",
     metadata,
