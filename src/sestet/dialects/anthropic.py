@@ -2,7 +2,8 @@
 
 import math
 from collections.abc import Iterable, Mapping
-from datetime import datetime, timedelta
+from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, Final, assert_never, get_args
 
 import orjson
@@ -146,8 +147,8 @@ def _block(block: Block) -> dict[str, object]:
             assert_never(block.kind)
 
 
-def encode_limits(limits: Iterable[LimitState], now: datetime) -> tuple[tuple[bytes, bytes], ...]:
-    """The rate headers (WIRE.md section 0.2): what remains of tokens is rounded to the thousand, never above the limit;
+def encode_limits(limits: Iterable[LimitState], now_s: float) -> tuple[tuple[bytes, bytes], ...]:
+    """The rate headers (WIRE.md section 0.2) at this time, in seconds since 1970: what remains of tokens is rounded to the thousand, never above the limit;
     `reset` is when all of it is there again."""
     headers: list[tuple[bytes, bytes]] = []
     for state in limits:
@@ -155,13 +156,17 @@ def encode_limits(limits: Iterable[LimitState], now: datetime) -> tuple[tuple[by
         remaining = state.remaining
         if state.kind != "requests":
             remaining = min(state.limit, (remaining + 500) // 1000 * 1000)
-        reset = (now + timedelta(seconds=math.ceil(state.reset_s))).strftime("%Y-%m-%dT%H:%M:%SZ")
         headers += (
             (name + b"-limit", b"%d" % state.limit),
             (name + b"-remaining", b"%d" % remaining),
-            (name + b"-reset", reset.encode()),
+            (name + b"-reset", _moment(math.ceil(now_s + state.reset_s))),
         )
     return tuple(headers)
+
+
+@lru_cache(maxsize=64)
+def _moment(second: int) -> bytes:
+    return datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%SZ").encode()
 
 
 _LIMIT_NAMES: Final[Mapping[LimitKind, bytes]] = {

@@ -9,7 +9,6 @@ import re
 import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Final
 
 import structlog
@@ -135,7 +134,7 @@ async def send_error(
     send: Send, error: ApiError, request_id: str, more_headers: Collection[tuple[bytes, bytes]] = ()
 ) -> None:
     """An error as a whole response, with the headers its kind calls for."""
-    headers = [*more_headers, *anthropic.encode_limits(error.limits, datetime.now(UTC))]
+    headers = [*more_headers, *anthropic.encode_limits(error.limits, time.time())]
     if error.retry_after_s is not None:
         # Whole seconds, never too few: whoever waits for so long is let in.
         headers.append((b"retry-after", b"%d" % max(1, math.ceil(error.retry_after_s))))

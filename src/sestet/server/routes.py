@@ -2,10 +2,10 @@
 
 import asyncio
 import hashlib
+import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from datetime import UTC, datetime
 from functools import partial
 from typing import TypeVar
 from urllib.parse import parse_qsl
@@ -172,7 +172,7 @@ async def _decode(decode: Callable[[bytes], _T], body: bytes) -> _T:
 
 def _reply_headers(reply: Reply) -> tuple[tuple[bytes, bytes], ...]:
     """A stand-in says what answered; and who sent thoughts that are not ours hears how many were left out."""
-    headers = anthropic.encode_limits(reply.limits, datetime.now(UTC))
+    headers = anthropic.encode_limits(reply.limits, time.time())
     if reply.route.stand_in:
         headers += ((b"sestet-served-by", reply.route.weights_id.encode()),)
     if reply.dropped_thoughts:

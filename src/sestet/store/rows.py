@@ -1,16 +1,34 @@
 """The ledger's rows, and the transaction that writes them with everything that follows from them."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from functools import cache
 from typing import Any, Final
 
-from sqlalchemy import Connection, update
-from sqlalchemy.sql.dml import ReturningInsert
+import orjson
+from sqlalchemy import (
+    JSON,
+    BindParameter,
+    ClauseElement,
+    ColumnElement,
+    FromClause,
+    bindparam,
+    cast,
+    func,
+    literal_column,
+    select,
+    true,
+    update,
+)
+from sqlalchemy import column as typed_column
+from sqlalchemy.dialects import sqlite
+from sqlalchemy.dialects.postgresql import psycopg
+from sqlalchemy.engine.interfaces import DBAPICursor
 
 from sestet.contract.events import Usage
 from sestet.ledger.entry import Kept, Opening, Settlement
 from sestet.ledger.prices import cost
-from sestet.store.database import Database, Dialect, Insert, insert_of
+from sestet.store.database import Dialect, insert_of
 from sestet.store.tables import US_PER_DAY, daily_spend, idempotency, ledger
 
 Row = dict[str, Any]
@@ -94,23 +112,29 @@ class SettledBefore(Exception):
     """A row among those that were to be written was settled already, by this server or by one that thought it dead."""
 
 
-def write_rows(database: Database, connection: Connection, rows: Sequence[Row], kept: Iterable[Kept]) -> Spent:
+def write_rows(dialect: Dialect, cursor: DBAPICursor, rows: Sequence[Row], kept: Iterable[Kept]) -> Spent:
     """Rows, the spending of their days, and the answers that are kept; the new totals of those days.
 
     Raises `SettledBefore` with nothing settled that may stay: then `write_again` is the way.
     """
     last = list({row["request_id"]: row for row in rows}.values())  # of one request the last word counts
-    if connection.execute(_upsert(database.dialect), last).rowcount != len(last):
+    if _write(dialect, cursor, last) != len(last):
         raise SettledBefore
-    _keep(connection, kept)
-    return add_spending(database, connection, [(_place(row), row["cost"], row["own_cost"]) for row in last])
+    _keep(dialect, cursor, kept)
+    return add_spending(dialect, cursor, [(_place(row), row["cost"], row["own_cost"]) for row in last])
 
 
-def write_again(database: Database, connection: Connection, row: Row, kept: Kept | None) -> Spent:
+def write_again(dialect: Dialect, cursor: DBAPICursor, row: Row, kept: Kept | None) -> Spent:
     """As `write_rows` for one row, which stays as it is, and is not counted again, if it was settled before."""
-    changed = connection.execute(_upsert(database.dialect), [row]).rowcount
-    _keep(connection, [] if kept is None else [kept])
-    return add_spending(database, connection, [(_place(row), row["cost"], row["own_cost"])] if changed else [])
+    changed = _write(dialect, cursor, [row])
+    _keep(dialect, cursor, [] if kept is None else [kept])
+    return add_spending(dialect, cursor, [(_place(row), row["cost"], row["own_cost"])] if changed else [])
+
+
+def _write(dialect: Dialect, cursor: DBAPICursor, rows: list[Row]) -> int:
+    """How many of them were not settled before."""
+    cursor.execute(*_upsert(dialect).given(rows=orjson.dumps(rows).decode()))
+    return cursor.rowcount
 
 
 Place = tuple[str, int]
@@ -121,7 +145,7 @@ def _place(row: Mapping[str, Any]) -> Place | None:
     return None if row["settled_at"] is None else (row["workspace_id"], row["settled_at"] // US_PER_DAY)
 
 
-def add_spending(database: Database, connection: Connection, settled: Iterable[tuple[Place | None, int, int]]) -> Spent:
+def add_spending(dialect: Dialect, cursor: DBAPICursor, settled: Iterable[tuple[Place | None, int, int]]) -> Spent:
     """Adds (place, cost, own cost) of settled rows to their days; the new totals of those days."""
     days: dict[Place, list[int]] = {}
     for place, cost_of_row, own_cost in settled:
@@ -131,44 +155,78 @@ def add_spending(database: Database, connection: Connection, settled: Iterable[t
             sums[1] += own_cost
     totals: dict[Place, int] = {}
     for (workspace_id, day), (spent, own) in sorted(days.items()):  # in one order, so that servers never deadlock
-        values = {"workspace_id": workspace_id, "day": day, "cost": spent, "own_cost": own}
-        totals[workspace_id, day] = connection.execute(_add(database.dialect), values).scalar_one()
+        cursor.execute(*_add(dialect).given(workspace_id=workspace_id, day=day, cost=spent, own_cost=own))
+        (totals[workspace_id, day],) = cursor.fetchall()[0]
     return totals
 
 
-def _keep(connection: Connection, kept: Iterable[Kept]) -> None:
+def _keep(dialect: Dialect, cursor: DBAPICursor, kept: Iterable[Kept]) -> None:
     for one in kept:
-        connection.execute(
-            update(idempotency)
-            .where(
-                idempotency.c.workspace_id == one.workspace_id,
-                idempotency.c.key == one.key,
-                idempotency.c.request_id == one.request_id,
-            )
-            .values(status=one.status, body=one.body)
-        )
+        cursor.execute(*_answer(dialect).given(**{f"kept_{name}": value for name, value in asdict(one).items()}))
 
 
-# Building a statement takes longer than running it, so each is built once.
+@dataclass(frozen=True, slots=True)
+class _Compiled:
+    """A statement as its driver takes it. Building and looking it up again takes longer than running it, so it is done
+    once: these run with every request."""
+
+    text: str
+    names: Sequence[str] | None  # in their order, for a driver that takes no names
+
+    @classmethod
+    def of(cls, statement: ClauseElement, dialect: Dialect) -> "_Compiled":
+        kind: Any = sqlite.dialect if dialect == "sqlite" else psycopg.dialect
+        compiled: Any = statement.compile(dialect=kind())
+        return cls(str(compiled), tuple(compiled.positiontup) if compiled.positional else None)
+
+    def given(self, **values: str | int | bytes) -> tuple[str, Any]:
+        return self.text, values if self.names is None else tuple(values[name] for name in self.names)
 
 
 @cache
-def _upsert(dialect: Dialect) -> Insert:
-    statement = insert_of(dialect, ledger)
-    return statement.on_conflict_do_update(
+def _upsert(dialect: Dialect) -> _Compiled:
+    """All rows in one statement with one parameter, a JSON array of objects: the interpreter, which the event loop
+    needs too, is asked once for a transaction and not once for each value of it."""
+    columns = list(ledger.c)
+    given: FromClause
+    values: list[ColumnElement[Any]]
+    if dialect == "sqlite":
+        given = func.json_each(bindparam("rows")).table_valued("value")
+        # A path as a parameter would be one more to hand over with every transaction.
+        values = [func.json_extract(given.c.value, literal_column(f"'$.{column.name}'")) for column in columns]
+    else:
+        rows = cast(bindparam("rows"), JSON)
+        typed = [typed_column(one.name, one.type) for one in columns]
+        given = func.json_to_recordset(rows).table_valued(*typed).render_derived(with_types=True)
+        values = list(given.c)
+    # SQLite cannot tell the ON of a join from that of a conflict without a WHERE between them.
+    statement = insert_of(dialect, ledger).from_select(columns, select(*values).select_from(given).where(true()))
+    changing = statement.on_conflict_do_update(
         index_elements=[ledger.c.request_id],
         set_={column: statement.excluded[column] for column in _CHANGING},
-        where=ledger.c.state == "running",
+        where=ledger.c.state == literal_column("'running'"),
     )
+    return _Compiled.of(changing, dialect)
 
 
 @cache
-def _add(dialect: Dialect) -> ReturningInsert[Any]:
+def _add(dialect: Dialect) -> _Compiled:
     statement = insert_of(dialect, daily_spend)
-    return statement.on_conflict_do_update(
+    adding = statement.on_conflict_do_update(
         index_elements=[daily_spend.c.workspace_id, daily_spend.c.day],
         set_={
             "cost": daily_spend.c.cost + statement.excluded.cost,
             "own_cost": daily_spend.c.own_cost + statement.excluded.own_cost,
         },
-    ).returning(daily_spend.c.cost)
+    )
+    return _Compiled.of(adding.returning(daily_spend.c.cost), dialect)
+
+
+@cache
+def _answer(dialect: Dialect) -> _Compiled:
+    given: dict[str, BindParameter[Any]] = {
+        name: bindparam(f"kept_{name}") for name in ("workspace_id", "key", "request_id", "status", "body")
+    }
+    here = [idempotency.c[name] == given[name] for name in ("workspace_id", "key", "request_id")]
+    keeping = update(idempotency).where(*here).values(status=given["status"], body=given["body"])
+    return _Compiled.of(keeping, dialect)

@@ -102,7 +102,8 @@ class Servers:
             .returning(ledger.c.workspace_id, ledger.c.cost, ledger.c.own_cost)
         ).all()
         day = now // US_PER_DAY
-        add_spending(self._database, connection, [((row.workspace_id, day), row.cost, row.own_cost) for row in closed])
+        spent = [((row.workspace_id, day), row.cost, row.own_cost) for row in closed]
+        add_spending(self._database.dialect, connection.connection.cursor(), spent)
         # Who asked for these may ask again.
         connection.execute(
             delete(idempotency).where(idempotency.c.server_id == server_id, idempotency.c.body.is_(None))
@@ -127,7 +128,7 @@ class Servers:
         for entry in entries:
             try:
                 with self._database.writing() as connection:
-                    write_again(self._database, connection, entry.row, entry.kept)
+                    write_again(self._database.dialect, connection.connection.cursor(), entry.row, entry.kept)
             except REFUSALS:
                 outbox.reject(entry)
         outbox.clear()

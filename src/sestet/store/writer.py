@@ -8,14 +8,19 @@ import threading
 import time
 from base64 import b64decode, b64encode
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
 import orjson
+import psycopg
+import sqlalchemy.exc
 import structlog
-from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, ProgrammingError
+from pysqlite3 import dbapi2
+from sqlalchemy.engine.interfaces import DBAPICursor
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.pool import PoolProxiedConnection
 
 from sestet.ledger.entry import Kept
 from sestet.store.database import Database
@@ -24,7 +29,12 @@ from sestet.store.rows import Row, SettledBefore, Spent, write_again, write_rows
 RETRY_S: Final = 0.5
 STOP_S: Final = 5.0
 BATCH: Final = 500
-REFUSALS: Final = (DataError, IntegrityError, ProgrammingError)  # of a row; everything else is of the database
+# What is said against a row, by SQLAlchemy or by a driver itself; everything else is said by the database of itself.
+REFUSALS: Final = (
+    *(sqlalchemy.exc.DataError, sqlalchemy.exc.IntegrityError, sqlalchemy.exc.ProgrammingError),
+    *(dbapi2.DataError, dbapi2.IntegrityError, dbapi2.ProgrammingError),
+    *(psycopg.DataError, psycopg.IntegrityError, psycopg.ProgrammingError),
+)
 STUCK_S: Final = 1.0  # a transaction that takes longer is a database that does not answer
 
 
@@ -52,6 +62,7 @@ class Writer:
         self._stopping = False
         self._failing = False
         self._busy_since: float | None = None
+        self._connection: PoolProxiedConnection | None = None  # kept, since taking one takes longer than a transaction
         self._thread = threading.Thread(target=self._run, name="ledger", daemon=True)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._log = structlog.get_logger("sestet")
@@ -142,8 +153,8 @@ class Writer:
         """A row that the database takes exception to must not keep the others out: it is put where a person finds
         it."""
         try:
-            with self._database.writing() as connection:
-                spent = write_again(self._database, connection, entry.row, entry.kept)
+            with self._transacting() as cursor:
+                spent = write_again(self._database.dialect, cursor, entry.row, entry.kept)
         except REFUSALS as error:
             self._log.error("ledger_row_refused", request_id=entry.row["request_id"], reason=reason(error))
             self._outbox.reject(entry)
@@ -155,9 +166,23 @@ class Writer:
         return True
 
     def _transaction(self, batch: Sequence[Entry]) -> Spent:
-        with self._database.writing() as connection:
-            kept = [entry.kept for entry in batch if entry.kept is not None]
-            return write_rows(self._database, connection, [entry.row for entry in batch], kept)
+        kept = [entry.kept for entry in batch if entry.kept is not None]
+        with self._transacting() as cursor:
+            return write_rows(self._database.dialect, cursor, [entry.row for entry in batch], kept)
+
+    @contextlib.contextmanager
+    def _transacting(self) -> Iterator[DBAPICursor]:
+        if self._connection is None:
+            self._connection = self._database.engine.raw_connection()
+        try:
+            with self._database.writing_on(self._connection) as cursor:
+                yield cursor
+        except SettledBefore:
+            raise
+        except Exception:  # whatever it was, the next one begins with another connection
+            self._connection.invalidate()
+            self._connection = None
+            raise
 
     def _tell(self, batch: Iterable[Entry], spent: Spent) -> None:
         waiters = [entry.waiter for entry in batch if entry.waiter is not None]
