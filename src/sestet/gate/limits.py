@@ -100,8 +100,7 @@ class Used(NamedTuple):
     output_tokens: int
 
 
-# Whose the buckets are: a workspace's id or '' for the organisation, and a class of models or '' for the capacity of the
-# priority tier.
+# Whose buckets: a workspace's id or '' for the organisation, and a class of models or '' for the priority capacity.
 Place = tuple[str, str]
 Levels = Mapping[Kind, tuple[int, int]]  # of each bucket its capacity, and what is in it, in parts of a token
 
@@ -120,6 +119,10 @@ class ScopeLimiter:
 
     def levels(self, now: float) -> Levels:
         return {kind: (bucket.capacity, bucket.level(now)) for kind, bucket in self.buckets.items()}
+
+    def full_s(self, now: float) -> float:
+        """Seconds until everything is there: then nothing is left to remember."""
+        return max((bucket.wait_s(bucket.capacity, now) for bucket in self.buckets.values()), default=0.0)
 
     def put(self, levels: Levels, at: float) -> None:
         """Goes on from these levels at this time. The limits stay: what was another capacity keeps its proportion."""

@@ -67,7 +67,7 @@ from sestet.services.idempotency import Idempotency
 from sestet.services.messages import Accounts, Messages, Thoughts
 from sestet.services.models import Models
 from sestet.services.ports import Engine
-from sestet.services.quotas import Quotas
+from sestet.services.quotas import OwnMeters, Quotas
 from sestet.services.reports import Reports
 from sestet.services.served import Served
 from sestet.services.thinking import Thinker
@@ -76,8 +76,9 @@ from sestet.store.books import Books
 from sestet.store.database import Database, StoreError, open_database
 from sestet.store.directory import Directories
 from sestet.store.history import spending_since, uses_since
+from sestet.store.meters import Meters, SharedMeters
 from sestet.store.servers import Servers
-from sestet.store.writer import Outbox, Writer
+from sestet.store.writer import Writer
 from sestet.turn.render import Style
 from sestet.turn.seals import Seals
 from sestet.turn.template import ChatTemplate, TemplateRefused
@@ -127,6 +128,7 @@ class Application:
     keyring: Keyring
     upkeep: Upkeep
     books: Books
+    quotas: Quotas
     stored: Stored
     engines: Sequence[Startable]
     worker: GrammarWorker
@@ -134,6 +136,7 @@ class Application:
     async def stop(self) -> None:
         """Bills first: what the database does not take is in the outbox, and this server's entry stays to say so."""
         await self.books.stop()
+        await self.quotas.meters.stop()
         self.worker.close()
         for engine in self.engines:
             await engine.stop()
@@ -253,15 +256,15 @@ async def build(config: Config, on_load: Callable[[Plan], None] = lambda _plan: 
             engine = await _engine(config, one, metrics, started)
             served[one.id] = await _serve(one, engine, config)
         names = catalog(config, plans, {one.id: served[one.id].engine.weights.window for one in plans})
-        quotas = await _quotas(stored, names)
+        quotas = await _quotas(config, stored, names)
     except BaseException:
         for running in started:
             await running.stop()
         await asyncio.to_thread(stored.servers.leave, now_us())
         raise
-    writer = Writer(stored.database, Outbox(stored.outbox / f"{stored.server_id}.jsonl"), quotas.spending.put)
+    writer = Writer(database_url(config), stored.outbox / stored.server_id, quotas.spending.put)
     books = Books(writer, stored.server_id, metrics, serve_when_down=config.store.when_down == "serve")
-    books.start()
+    await books.start()
     metrics.watch(served)
     metrics.watch_books(lambda: float(books.running), lambda: float(books.backlog))
 
@@ -270,6 +273,7 @@ async def build(config: Config, on_load: Callable[[Plan], None] = lambda _plan: 
         quotas.load(directory)
 
     def refresh() -> Callable[[], None]:
+        quotas.meters.forget()
         spent = spending_since(stored.database, day_of(now_us()) - _MONTH_DAYS)
         return partial(quotas.spending.put, spent)
 
@@ -301,6 +305,7 @@ async def build(config: Config, on_load: Callable[[Plan], None] = lambda _plan: 
         keyring=keyring,
         upkeep=upkeep,
         books=books,
+        quotas=quotas,
         stored=stored,
         engines=started,
         worker=worker,
@@ -311,11 +316,16 @@ _MONTH_DAYS: Final = 31
 _REPLAYED_US: Final = 600_000_000  # what limits by the minute may still remember
 
 
-async def _quotas(stored: Stored, names: Catalog) -> Quotas:
-    """Limits as they stand after what was used before this server started."""
-    quotas = Quotas(stored.directory, lambda model: names.resolve(model).card.rate_class, now_us)
+async def _quotas(config: Config, stored: Stored, names: Catalog) -> Quotas:
+    """Limits as they stand after what was used before this server started. Only PostgreSQL has several servers."""
+    shared = stored.database.dialect == "postgresql"
+    when_down = config.store.when_down == "serve"
+    meters = SharedMeters(Meters(stored.database), serve_when_down=when_down) if shared else OwnMeters()
+    quotas = Quotas(stored.directory, lambda model: names.resolve(model).card.rate_class, now_us, meters)
     now = now_us()
     quotas.spending.put(await asyncio.to_thread(spending_since, stored.database, day_of(now) - _MONTH_DAYS))
+    if shared:
+        return quotas  # what was used is in the meters
     known = {route.card.id for route in names.routes()}
     uses = await asyncio.to_thread(uses_since, stored.database, now - _REPLAYED_US)
     quotas.replay((use for use in uses if use.model in known), now)

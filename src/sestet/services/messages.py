@@ -185,7 +185,7 @@ class Messages:
             call.new_call_id,
         )
         wants_priority = request.service_tier != "standard_only"
-        permit = self._accounts.quotas.admit(call.workspace, route.card, len(prompt), priority=wants_priority)
+        permit = await self._accounts.quotas.admit(call.workspace, route.card, len(prompt), priority=wants_priority)
         opening = self._opening(call, request, route, permit, assembler.usage)
         run = _Run(call, served, permit, opening, generate, assembler)
         return Reply(route, len(prompt), checker.dropped, permit.limits, self._events(run))
@@ -244,6 +244,7 @@ class Messages:
             raise
         finally:
             ended = time.monotonic()
+            run.permit.ended()
             if admitted is not None:
                 served.admission.took(ended - admitted)
             settlement = Settlement(

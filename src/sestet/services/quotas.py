@@ -3,19 +3,70 @@
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 from sestet.catalog.card import Card
 from sestet.contract.errors import ApiError
 from sestet.contract.limits import LimitState
 from sestet.contract.tiers import Tier
 from sestet.gate.directory import Allowance, Directory, Workspace
-from sestet.gate.limits import KINDS, Limiter, Limits, Refusal, ScopeLimiter, Used
+from sestet.gate.limits import KINDS, Decision, Limiter, Limits, Refusal, ScopeLimiter, Used
 from sestet.gate.spend import Spending, SpendRefusal, day_of
 from sestet.ledger.entry import Use
 
 _ORGANIZATION: Final = ""
 _NOUNS: Final = {"requests": "requests", "input_tokens": "input tokens", "output_tokens": "output tokens"}
+
+
+class Meters(Protocol):
+    """Where it is counted what is used of limits by the minute: by this server alone, or by several together. The
+    buckets of a limiter are what this server knows of them; they go by its monotonic clock."""
+
+    def check(self, limiter: Limiter) -> Refusal | None:
+        """Whether even the smallest request would be refused."""
+        ...
+
+    async def take(self, limiter: Limiter, input_tokens: int, *, priority: bool) -> Decision:
+        """Decides on a request. 529 while that is not possible."""
+        ...
+
+    def produced(self, limiter: Limiter, output_tokens: int, tier: Tier) -> None:
+        """So many more tokens of output."""
+        ...
+
+    def ended(self) -> None:
+        """A request has: nothing more comes of it."""
+        ...
+
+    def forget(self) -> None:
+        """Gives up what says nothing any more. Blocks."""
+        ...
+
+    async def stop(self) -> None:
+        """Nothing more comes of this server."""
+        ...
+
+
+class OwnMeters:
+    """Of one server that nobody counts with: in its memory."""
+
+    def check(self, limiter: Limiter) -> Refusal | None:
+        return limiter.check(time.monotonic())
+
+    async def take(self, limiter: Limiter, input_tokens: int, *, priority: bool) -> Decision:
+        return limiter.decide(input_tokens, time.monotonic(), priority=priority)
+
+    def produced(self, limiter: Limiter, output_tokens: int, tier: Tier) -> None:
+        limiter.produced(output_tokens, time.monotonic(), tier)
+
+    def ended(self) -> None:
+        pass
+
+    def forget(self) -> None:
+        pass
+
+    async def stop(self) -> None:
+        pass
 
 
 @dataclass(slots=True)
@@ -25,21 +76,37 @@ class Permit:
     tier: Tier
     limits: tuple[LimitState, ...]
     concurrency: int | None
+    _meters: Meters
     _limiter: Limiter | None
     _produced: int = 0
 
     def produced(self, output_tokens: int) -> None:
         """So many tokens of output in all by now."""
         if self._limiter is not None and output_tokens > self._produced:
-            self._limiter.produced(output_tokens - self._produced, time.monotonic(), self.tier)
+            self._meters.produced(self._limiter, output_tokens - self._produced, self.tier)
             self._produced = output_tokens
+
+    def ended(self) -> None:
+        """Nothing more comes."""
+        if self._limiter is not None:
+            self._meters.ended()
+
+
+_OWN: Final = OwnMeters()
 
 
 class Quotas:
     """`now_us` is the wall clock, by which days of spending are told. `rate_class` tells the class that a card's
     limits are shared in."""
 
-    def __init__(self, directory: Directory, rate_class: Callable[[str], str], now_us: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        directory: Directory,
+        rate_class: Callable[[str], str],
+        now_us: Callable[[], int],
+        meters: Meters = _OWN,
+    ) -> None:
+        self.meters = meters
         self._directory = directory
         self._rate_class = rate_class
         self._now_us = now_us
@@ -63,7 +130,7 @@ class Quotas:
             scope.change(_priority_limits(directory.workspaces.get(workspace_id)), now)
 
     def replay(self, uses: Iterable[Use], now_us: int) -> None:
-        """What was used before this server started, in any order."""
+        """What was used before this server started, in any order, where it counts by itself."""
         events: dict[tuple[str, str], list[Used]] = {}
         for use in uses:
             for place in (use.workspace_id, _ORGANIZATION):
@@ -87,26 +154,23 @@ class Quotas:
             raise _workspace_spent(spent)
         limiter = self._limiter(workspace_id, card)
         if limiter is not None:
-            now = time.monotonic()
-            refusal = limiter.check(now)
+            refusal = self.meters.check(limiter)
             # Where the size matters, only reading the request tells how long it has to wait.
             if refusal is not None and not limiter.limits_input:
-                raise _too_fast(refusal, card, limiter.states(now))
+                raise _too_fast(refusal, card, limiter.states(time.monotonic()))
 
-    def admit(self, workspace_id: str, card: Card, input_tokens: int, *, priority: bool) -> Permit:
+    async def admit(self, workspace_id: str, card: Card, input_tokens: int, *, priority: bool) -> Permit:
         """Takes one request and its input. `priority` is whether it may be served first; whether it is depends on what
         is left of the workspace's priority capacity."""
         workspace = self._directory.workspaces.get(workspace_id)
         concurrency = None if workspace is None else workspace.concurrency
         limiter = self._limiter(workspace_id, card)
         if limiter is None:
-            return Permit("standard", (), concurrency, None)
-        now = time.monotonic()
-        refusal = limiter.take(input_tokens, now)
-        if refusal is not None:
-            raise _too_fast(refusal, card, limiter.states(now))
-        first = priority and card.priority_tier and limiter.take_priority(input_tokens, now)
-        return Permit("priority" if first else "standard", limiter.states(now), concurrency, limiter)
+            return Permit("standard", (), concurrency, self.meters, None)
+        decision = await self.meters.take(limiter, input_tokens, priority=priority and card.priority_tier)
+        if decision.refusal is not None:
+            raise _too_fast(decision.refusal, card, decision.states)
+        return Permit(decision.tier, decision.states, concurrency, self.meters, limiter)
 
     def _limiter(self, workspace_id: str, card: Card) -> Limiter | None:
         """None where nothing is limited, which is the usual case and costs nothing."""
@@ -117,7 +181,7 @@ class Quotas:
             priority = self._priority.get(workspace_id)
             if priority is None:
                 limits = _priority_limits(self._directory.workspaces.get(workspace_id))
-                priority = self._priority[workspace_id] = ScopeLimiter(limits)
+                priority = self._priority[workspace_id] = ScopeLimiter(limits, (workspace_id, ""))
             limited = own.buckets or shared.buckets or priority.buckets
             self._limiters[key] = Limiter(own, shared, priority) if limited else None
         return self._limiters[key]
@@ -125,7 +189,7 @@ class Quotas:
     def _scope(self, place: str, rate_class: str) -> ScopeLimiter:
         key = (place, rate_class)
         if key not in self._scopes:
-            self._scopes[key] = ScopeLimiter(_limits(self._allowance(place), rate_class))
+            self._scopes[key] = ScopeLimiter(_limits(self._allowance(place), rate_class), key)
         return self._scopes[key]
 
     def _allowance(self, place: str) -> Allowance:

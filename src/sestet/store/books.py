@@ -1,4 +1,4 @@
-"""The books: one row a request, written by one thread, everything that waits in one transaction.
+"""The books: one row a request, written by one process, everything that waits in one transaction.
 
 A row is begun before the first byte of a stream leaves, brought up to date four times a second, and settled before the
 last one, so what a kill leaves behind is a moment short at most and never too much. A row that is settled never changes
@@ -13,8 +13,9 @@ from typing import Final, Protocol
 from sestet.contract.errors import ApiError
 from sestet.contract.events import Usage
 from sestet.ledger.entry import Kept, Opening, Settlement
+from sestet.store.outbox import Entry
 from sestet.store.rows import Row, running_row, settled_row
-from sestet.store.writer import Entry, Writer
+from sestet.store.writer import Writer
 
 CHECKPOINT_S: Final = 0.25
 
@@ -55,15 +56,15 @@ class Books:
         self._open: set[Account] = set()
         self._ticker: asyncio.Task[None] | None = None
 
-    def start(self) -> None:
-        self._writer.start()
+    async def start(self) -> None:
+        await self._writer.start()
         self._ticker = asyncio.create_task(self._tick())
 
     async def stop(self) -> None:
         """Whatever is to be written is written, to the database or else to the outbox."""
         if self._ticker is not None:
             self._ticker.cancel()
-        await asyncio.to_thread(self._writer.stop)
+        await self._writer.stop()
 
     @property
     def running(self) -> int:
@@ -86,9 +87,7 @@ class Books:
         return account
 
     def write(self, row: Row, kept: Kept | None = None) -> asyncio.Future[None]:
-        waiter = asyncio.get_running_loop().create_future()
-        self._writer.put(Entry({**row, "server_id": self._server_id}, kept, waiter))
-        return waiter
+        return self._writer.put(Entry({**row, "server_id": self._server_id}, kept))
 
     def close_account(self, account: Account, settlement: Settlement, kept: Kept | None) -> asyncio.Future[None]:
         assert account in self._open, "a request is settled once"
@@ -101,7 +100,7 @@ class Books:
         while True:
             await asyncio.sleep(CHECKPOINT_S)
             if self._writer.stuck:  # who waits for the database need not wait for ever
-                await asyncio.to_thread(self._writer.rescue)
+                await self._writer.rescue()
             for account in self._open:
                 usage = account.usage()
                 if usage != account.written:

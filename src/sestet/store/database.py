@@ -9,9 +9,11 @@ import stat
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Final, Literal, Protocol
 from urllib.parse import quote
 
+import psycopg
+import sqlalchemy.exc
 from alembic import command
 from alembic.config import Config
 from alembic.migration import MigrationContext
@@ -40,6 +42,14 @@ POOL_OVERFLOW = 10
 UPGRADE_LOCK = 0x5E57E7  # PostgreSQL: the advisory lock that upgrades take turns with
 
 MIGRATIONS = Path(__file__).parent / "migrations"
+
+
+# What is said against a row, by SQLAlchemy or by a driver itself; everything else is said by the database of itself.
+REFUSALS: Final = (
+    *(sqlalchemy.exc.DataError, sqlalchemy.exc.IntegrityError, sqlalchemy.exc.ProgrammingError),
+    *(dbapi2.DataError, dbapi2.IntegrityError, dbapi2.ProgrammingError),
+    *(psycopg.DataError, psycopg.IntegrityError, psycopg.ProgrammingError),
+)
 
 
 class StoreError(Exception):
@@ -206,6 +216,12 @@ def open_database(url: str, *, driver: Driver = dbapi2) -> Database:
             return _postgresql(parsed)
         case other:
             raise StoreError(f"store.url: `{other}` is no database we know; {_FORMS}")
+
+
+def reason(error: Exception) -> str:
+    """The driver's first words; they name neither a row nor a password."""
+    said = error.orig if isinstance(error, DBAPIError) else error
+    return str(said).partition("\n")[0][:200]
 
 
 def newest_revision() -> str:

@@ -21,9 +21,8 @@ from sqlalchemy import BigInteger, ColumnElement, Connection, Row, bindparam, ca
 from sestet.contract.errors import ApiError
 from sestet.contract.tiers import Tier
 from sestet.gate.limits import Decision, Kind, Levels, Limiter, Limits, Place, Refusal, ScopeLimiter
-from sestet.store.database import Database
+from sestet.store.database import Database, reason
 from sestet.store.tables import meters
-from sestet.store.writer import reason
 
 FLUSH_S: Final = 0.5
 RETRY_S: Final = 0.5

@@ -13,10 +13,10 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, Row, delete, select, update
 
-from sestet.store.database import Database
+from sestet.store.database import REFUSALS, Database
+from sestet.store.outbox import Outbox
 from sestet.store.rows import add_spending, write_again
 from sestet.store.tables import US_PER_DAY, idempotency, ledger, servers
-from sestet.store.writer import REFUSALS, Outbox
 
 STALE_S: Final = 20.0  # a server elsewhere whose heartbeat stands still for so long counts as dead
 KEPT_US: Final = 24 * 3600 * 1_000_000  # how long the answer to an idempotency key is kept
@@ -80,10 +80,11 @@ class Servers:
         """Reads back what dead servers could not write, then closes what they left running, billed as far as it was
         written down. Answers that are too old to be asked for again are forgotten."""
         with contextlib.ExitStack() as held, self._database.plainly():
-            others = [path for path in sorted(self._outboxes.glob("*.lock")) if path.stem != self._server_id]
-            dead = {path.stem for path in others if held.enter_context(_taken(path))}
-            recovered = sum(self._recover(self._outboxes / f"{server_id}.jsonl") for server_id in sorted(dead))
-            alive = {path.stem for path in others} - dead | {self._server_id}
+            others = {path.name.partition(".")[0] for path in self._outboxes.glob("server_*")} - {self._server_id}
+            dead = {one for one in others if held.enter_context(_taken(self._outboxes / f"{one}.lock"))}
+            left = (path for server_id in sorted(dead) for path in sorted(self._outboxes.glob(f"{server_id}*.jsonl")))
+            recovered = sum(self._recover(path) for path in left)
+            alive = others - dead | {self._server_id}
             interrupted = 0
             with self._database.writing() as connection:
                 for server in connection.execute(select(servers)).all():
@@ -121,8 +122,6 @@ class Servers:
         return time.monotonic() - since > STALE_S
 
     def _recover(self, path: Path) -> int:
-        if not path.exists():
-            return 0
         outbox = Outbox(path)
         entries = outbox.read()
         for entry in entries:

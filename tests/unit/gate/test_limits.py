@@ -3,7 +3,8 @@
 import pytest
 
 from sestet.contract.limits import LimitState
-from sestet.gate.limits import Bucket, Limiter, Limits, Refusal, ScopeLimiter, Used
+from sestet.contract.tiers import Tier
+from sestet.gate.limits import KINDS, Bucket, Limiter, Limits, Refusal, ScopeLimiter, Used
 
 NOW = 1000.0
 HOUR_S = 3600.0
@@ -280,6 +281,66 @@ def test_tokens_are_told_only_of_a_scope_that_limits_both() -> None:
         LimitState("input_tokens", 100, 100, 0.0),
         LimitState("output_tokens", 500, 500, 0.0),
     ) == limits.states(NOW)
+
+
+# Levels that go from one to another.
+
+
+def test_another_one_goes_on_from_the_levels_exactly_where_this_one_is() -> None:
+    limits = Limits(7, 11, 10**12)
+    one, other = ScopeLimiter(limits), ScopeLimiter(limits)
+    for kind, amount in zip(KINDS, (3, 100, 10**13), strict=True):
+        one.spend(kind, amount, NOW + 1 / 3)
+    other.put(one.levels(NOW + 0.7), NOW + 0.7)
+
+    assert limits == one.limits == other.limits
+    assert one.levels(NOW + HOUR_S / 77) == other.levels(NOW + HOUR_S / 77)
+    assert one.full_s(NOW + 1) == other.full_s(NOW + 1) > 500
+
+
+def test_levels_of_other_limits_keep_their_proportion_and_what_had_none_is_full() -> None:
+    one, other = ScopeLimiter(Limits(requests=10, input_tokens=10)), ScopeLimiter(Limits(100, None, 5))
+    one.spend("requests", 5, NOW)
+    other.put(one.levels(NOW), NOW)
+
+    assert ["requests", "output_tokens"] == list(other.buckets)
+    assert [50, 5] == [bucket.remaining(NOW) for bucket in other.buckets.values()]
+
+
+def test_it_is_full_when_the_slowest_bucket_is() -> None:
+    scope = ScopeLimiter(Limits(requests=60, output_tokens=60))
+    scope.spend("requests", 10, NOW)
+    scope.spend("output_tokens", 90, NOW)
+
+    assert [90, 80, 0] == [scope.full_s(NOW + after) for after in (0, 10, 100)]
+    assert 0 == ScopeLimiter(Limits()).full_s(NOW)
+
+
+@pytest.mark.parametrize(
+    ("input_tokens", "priority", "tier", "left"),
+    [
+        (5, True, "priority", [45, 5, 10]),
+        (5, False, "standard", [45, 10, 10]),
+        (50, True, "standard", [0, 10, 10]),
+        (51, True, "standard", [50, 10, 10]),
+    ],
+)
+def test_a_decision_says_the_tier_and_how_the_limits_then_stand(
+    input_tokens: int, priority: bool, tier: Tier, left: list[int]
+) -> None:
+    limits = limiter(Limits(input_tokens=100), Limits(input_tokens=200), Limits(input_tokens=10, output_tokens=10))
+    limits.take(50, NOW)
+    decision = limits.decide(input_tokens, NOW, priority=priority)
+
+    assert (input_tokens > 50) == (decision.refusal is not None)
+    assert (tier, left) == (decision.tier, [state.remaining for state in decision.states])
+
+
+def test_only_the_priority_tier_counts_against_the_priority_capacity() -> None:
+    limits = limiter()
+
+    assert [*limits.scopes] == [*limits.charged("priority")]
+    assert [*limits.scopes][:2] == [*limits.charged("standard")]
 
 
 # A change of limits, and a restart.
