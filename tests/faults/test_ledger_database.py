@@ -13,6 +13,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import psutil
 import psycopg
 import pytest
 
@@ -99,10 +100,13 @@ def no_room(folder: Path) -> Iterator[Place]:
 
     @contextmanager
     def full(server: RunningServer) -> Iterator[None]:
+        pids = [server.pid, *(child.pid for child in psutil.Process(server.pid).children())]
         _, hard = resource.prlimit(server.pid, resource.RLIMIT_FSIZE)
-        resource.prlimit(server.pid, resource.RLIMIT_FSIZE, (1, hard))
+        for pid in pids:
+            resource.prlimit(pid, resource.RLIMIT_FSIZE, (1, hard))
         yield
-        resource.prlimit(server.pid, resource.RLIMIT_FSIZE, (hard, hard))
+        for pid in pids:
+            resource.prlimit(pid, resource.RLIMIT_FSIZE, (hard, hard))
 
     yield f"sqlite:///{folder / 'sestet.db'}", full
 

@@ -118,11 +118,11 @@ def test_a_kill_loses_no_bill_and_bills_nobody_twice(serve: ServerFactory, tmp_p
     found = [row for url in urls.values() for row in check(url)]
     bills: dict[int, Row] = {number_of(row): row for row in found}
     phases = Counter(map(phase, told))
-    short = [heard.deltas - bills[heard.visit.number]["output_tokens"] for heard in told if heard.data]
+    assert [] == [heard for heard in told if heard.status == 200 and heard.visit.number not in bills]
+    short = [heard.deltas - bills[heard.visit.number]["output_tokens"] for heard in told if heard.status == 200]
     print(f"{phases}, {Counter(row['state'] for row in found)}; at most {max(short)} tokens short")
 
     assert [] == [number for number, times in Counter(map(number_of, found)).items() if times > 1]
-    assert [] == [heard for heard in told if heard.data and heard.visit.number not in bills]
     assert {"finished", "interrupted"} == {row["state"] for row in found}
     assert [] == [heard for heard in told if heard.finished and bills[heard.visit.number]["state"] != "finished"]
     assert [] == [

@@ -213,22 +213,26 @@ def test_a_wall_clock_that_jumps_locks_nobody_out(jump_us: int) -> None:
     directory = Directory(1, "org", "", limited, {}, ())
     now = 1_800_000_000_000_000
     clock = [now]
+
+    def admit(of: Quotas) -> None:
+        asyncio.run(of.admit(DEFAULT_WORKSPACE, card, 1, priority=False))
+
     quotas = Quotas(directory, lambda _model: CLASS, lambda: clock[0])
     for _ in range(60):
-        quotas.admit(DEFAULT_WORKSPACE, card, 1, priority=False)
+        admit(quotas)
     waits_s = []
     for at in (now, now + jump_us, now + 2 * jump_us):
         clock[0] = at
         with pytest.raises(ApiError) as refused:
-            quotas.admit(DEFAULT_WORKSPACE, card, 1, priority=False)
+            admit(quotas)
         waits_s.append(refused.value.retry_after_s or 0.0)
     restarted = Quotas(directory, lambda _model: CLASS, lambda: clock[0])
     restarted.replay([Use(DEFAULT_WORKSPACE, MODEL, now, now + jump_us, 1, 1)] * 60, now + jump_us)
     with suppress(ApiError):
         for _ in range(60):
-            restarted.admit(DEFAULT_WORKSPACE, card, 1, priority=False)
+            admit(restarted)
     with pytest.raises(ApiError) as refused:
-        restarted.admit(DEFAULT_WORKSPACE, card, 1, priority=False)
+        admit(restarted)
     waits_s.append(refused.value.retry_after_s or 0.0)
 
     assert [] == [wait_s for wait_s in waits_s if not 0 < wait_s <= 1]

@@ -180,3 +180,35 @@ def test_two_running_servers_share_a_limit_and_its_refusals(serve: ServerFactory
     assert {200, 429} == {one.status for one in asked}
     assert [] == falsely_refused(asked, A_MINUTE // 4)
     assert overshoot(asked, A_MINUTE // 4) <= SERVERS
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("when_down", "meanwhile"), [("refuse", {529}), ("serve", {200})])
+def test_a_running_server_goes_on_as_configured_while_the_database_is_away(
+    serve: ServerFactory, when_down: str, meanwhile: set[int]
+) -> None:
+    url = postgresql().fresh()
+    with closing(open_database(url)) as database:
+        database.upgrade()
+        Directories(database).set_rates(DEFAULT_WORKSPACE, CLASS, {"requests": A_MINUTE, "output_tokens": 10**6})
+    port = serve(script=SCRIPT, config=f'[store]\nurl = "{url}"\nwhen_down = "{when_down}"\n').port
+    numbers = itertools.count()
+
+    async def statuses(requests: int) -> set[int]:
+        visits = (visit(port, Visit(next(numbers), "FAST", FAST, stream=False, model=MODEL)) for _ in range(requests))
+        return {heard.status for heard in await asyncio.gather(*visits)}
+
+    async def run() -> tuple[set[int], set[int], set[int]]:
+        before = await statuses(20)
+        postgresql().stop()
+        try:
+            during = await statuses(20) | await statuses(20)
+        finally:
+            postgresql().start()
+        deadline = time.monotonic() + 20
+        while (after := await statuses(1)) != {200}:
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0.1)
+        return before, during, after
+
+    assert ({200}, meanwhile, {200}) == asyncio.run(run())

@@ -4,7 +4,8 @@ No clock: every call takes `now`, monotonic seconds. No waiting and no I/O: a ca
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final, Literal, NamedTuple
 
 from sestet.contract.limits import LimitKind, LimitState
@@ -67,11 +68,16 @@ class Bucket:
         at = _nanoseconds(now)
         # A clock that went back is believed from there on. Waiting for it to come back to where it was could lock
         # everybody out for as long as it went back.
-        self._level = min(self._level + max(0, at - self._at) * self.capacity, self.capacity * _TOKEN)
+        if at > self._at:
+            self._level += (at - self._at) * self.capacity
         self._at = at
+        full = self.capacity * _TOKEN
+        if self._level > full:
+            self._level = full
         return self._level
 
 
+@lru_cache(maxsize=16)  # a request asks several buckets, several times, at the same moment
 def _nanoseconds(seconds: float) -> int:
     numerator, denominator = seconds.as_integer_ratio()
     return numerator * _SECOND // denominator
@@ -264,7 +270,7 @@ class Limiter:
         ordinary: tuple[LimitKind, ...] = ("requests", "tokens", "input_tokens", "output_tokens")
         return (
             *(min(found, key=_tightness) for kind in ordinary if (found := [of[kind] for of in both if kind in of])),
-            *(replace(priority[kind], kind=name) for kind, name in PRIORITY_KINDS if kind in priority),
+            *(priority[kind]._replace(kind=name) for kind, name in PRIORITY_KINDS if kind in priority),
         )
 
     def _refusal(self, input_tokens: int, now: float) -> Refusal | None:

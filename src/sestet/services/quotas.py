@@ -34,7 +34,7 @@ class Meters(Protocol):
         """So many more tokens of output."""
         ...
 
-    def ended(self) -> None:
+    def ended(self, limiter: Limiter) -> None:
         """A request has: nothing more comes of it."""
         ...
 
@@ -59,7 +59,7 @@ class OwnMeters:
     def produced(self, limiter: Limiter, output_tokens: int, tier: Tier) -> None:
         limiter.produced(output_tokens, time.monotonic(), tier)
 
-    def ended(self) -> None:
+    def ended(self, limiter: Limiter) -> None:
         pass
 
     def forget(self) -> None:
@@ -89,7 +89,7 @@ class Permit:
     def ended(self) -> None:
         """Nothing more comes."""
         if self._limiter is not None:
-            self._meters.ended()
+            self._meters.ended(self._limiter)
 
 
 _OWN: Final = OwnMeters()
@@ -153,10 +153,10 @@ class Quotas:
         if spent is not None:
             raise _workspace_spent(spent)
         limiter = self._limiter(workspace_id, card)
-        if limiter is not None:
+        # Where the size matters, only reading the request tells how long it has to wait.
+        if limiter is not None and not limiter.limits_input:
             refusal = self.meters.check(limiter)
-            # Where the size matters, only reading the request tells how long it has to wait.
-            if refusal is not None and not limiter.limits_input:
+            if refusal is not None:
                 raise _too_fast(refusal, card, limiter.states(time.monotonic()))
 
     async def admit(self, workspace_id: str, card: Card, input_tokens: int, *, priority: bool) -> Permit:

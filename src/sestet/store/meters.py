@@ -171,6 +171,7 @@ class SharedMeters:
         self._late_s: dict[ScopeLimiter, float] = {}
         self._work: asyncio.Task[None] | None = None
         self._hurry = asyncio.Event()
+        self._due: set[ScopeLimiter] = set()
         self._flush_at = 0.0
         self._began: float | None = None
         self._again_at = 0.0
@@ -206,8 +207,8 @@ class SharedMeters:
         limiter.produced(output_tokens, time.monotonic(), tier)
         self._note(limiter, tier, {"output_tokens": output_tokens})
 
-    def ended(self) -> None:
-        self._flush_at = 0.0
+    def ended(self, limiter: Limiter) -> None:
+        self._due.update(limiter.scopes)
         if not self._is_down:
             self._hurry.set()
 
@@ -249,11 +250,12 @@ class SharedMeters:
                 return
 
     async def _exchange(self) -> None:
-        """One transaction: for those who wait, and if it is time for all that was used."""
+        """One transaction: for those who wait, for what has ended, and if it is time for all that was used."""
         takes = [take for take in self._takes if not take.decided.done()]
         self._takes.clear()
-        scopes = {scope for take in takes for scope in take.limiter.scopes}
-        began = self._began = time.monotonic()
+        scopes = {scope for take in takes for scope in take.limiter.scopes} | (self._due & self._used.keys())
+        self._due.clear()
+        began = time.monotonic()
         if began >= self._flush_at or self._stopping:
             scopes |= self._used.keys()
             self._flush_at = began + FLUSH_S
@@ -265,6 +267,7 @@ class SharedMeters:
             {scope.place: amounts for scope, amounts in used.items()},
             [take.ask for take in takes],
         )
+        self._began = began
         try:
             outcome = await asyncio.to_thread(self._rows.settle, batch)
         except Exception as error:  # whatever it is, what was used is kept and tried again

@@ -46,6 +46,7 @@ class Writer:
         self._has_rescued = False
         self._on_spent = on_spent
         self._told: deque[_Told] = deque()
+        self._lines: list[bytes] = []
         self._count = self._safe = self._written = 0
         self._before = 0  # entries that processes before this one have made safe
         self._trouble = ""
@@ -60,17 +61,26 @@ class Writer:
 
     def put(self, entry: Entry) -> asyncio.Future[None]:
         """Never blocks. What is returned is done when the entry can no longer be lost."""
-        waiter = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        waiter = loop.create_future()
         told = _Told(entry, entry.line(), waiter, time.monotonic())
         self._count += 1
         self._told.append(told)
-        if self._process is not None:
-            self._tell(self._process, told.line)
+        if not self._lines:
+            loop.call_soon(self._flush)
+        self._lines.append(told.line)
         return waiter
+
+    def _flush(self) -> None:
+        """What was put in one turn of the loop is told at once: waking the process is what takes long."""
+        if self._process is not None:
+            self._tell(self._process, b"".join(self._lines))
+        self._lines.clear()
 
     async def stop(self) -> None:
         """Everything that was put is in the database or in an outbox then."""
         self._stopping = True
+        self._flush()
         if self._process is not None and self._process.stdin is not None:
             self._process.stdin.close()
         if self._running is not None:
@@ -132,8 +142,9 @@ class Writer:
         self._tell(process, orjson.dumps({"url": self._url, "outbox": str(self._outbox)}) + b"\n")
         self._before = self._safe
         self._trouble = ""
-        for one in self._told:  # what another one was told and may have written; nothing counts twice
-            self._tell(process, one.line)
+        self._lines.clear()
+        # What another one was told it may have written; nothing counts twice.
+        self._tell(process, b"".join(one.line for one in self._told))
         return process
 
     @staticmethod

@@ -159,7 +159,7 @@ class Told:
     def produced(self, limiter: Limiter, output_tokens: int, tier: Tier) -> None:
         self.of.append(("produced", output_tokens, tier))
 
-    def ended(self) -> None:
+    def ended(self, limiter: Limiter) -> None:
         self.of.append(("ended", 0, ""))
 
     def forget(self) -> None:

@@ -18,7 +18,7 @@ from sqlalchemy import Row, delete, select, text
 from sestet.contract.errors import ApiError
 from sestet.gate.limits import Decision, Kind, Limiter, Limits, Place, ScopeLimiter
 from sestet.store.database import Database, open_database
-from sestet.store.meters import FLUSH_S, Ask, Batch, Meters, SharedMeters
+from sestet.store.meters import ANSWER_S, FLUSH_S, Ask, Batch, Meters, SharedMeters
 from sestet.store.tables import meters
 from tests.databases import postgresql
 
@@ -216,7 +216,7 @@ def test_nothing_that_servers_count_at_once_is_lost_and_nobody_waits_for_ever(cl
             decision = await one.take(of[name, model_class], input_tokens, priority=True)
             assert (None, "priority") == (decision.refusal, decision.tier)
             one.produced(of[name, model_class], output_tokens, "priority")
-            one.ended()
+            one.ended(of[name, model_class])
 
     async def part(number: int) -> None:
         every = itertools.product(names, classes)
@@ -298,7 +298,7 @@ def test_output_is_told_to_the_other_servers_within_the_second_and_when_a_reques
             took_s = []
             for in_all in range(70, 111, 10):
                 here.produced(ours, 10, "standard")
-                here.ended()
+                here.ended(ours)
                 took_s.append(await until(lambda: clocked.used(OURS, "output_tokens") == in_all))  # noqa: B023 - awaited
             let_in.append((await take(there, theirs)).refusal is None)
         return took_s, let_in
@@ -385,6 +385,20 @@ def test_what_was_taken_for_nobody_is_given_back(clocked: Clocked) -> None:
     ]
 
 
+def test_who_leaves_before_the_transaction_begins_has_taken_nothing_and_holds_nobody_up(clocked: Clocked) -> None:
+    async def run() -> Decision:
+        async with server(clocked) as one:
+            ours = limiter(Limits(requests=2))
+            left = asyncio.create_task(take(one, ours))
+            await asyncio.sleep(0)
+            left.cancel()
+            await asyncio.gather(left, return_exceptions=True)
+            await asyncio.sleep(ANSWER_S + 0.1)  # by then it would be held for one that does not answer
+            return await take(one, ours)
+
+    assert [1] == [state.remaining for state in asyncio.run(run()).states]
+
+
 def test_while_the_database_is_away_who_serves_all_the_same_goes_by_what_was_last_known(clocked: Clocked) -> None:
     async def run() -> list[bool]:
         async with server(clocked, serve_when_down=True) as one:
@@ -395,7 +409,7 @@ def test_while_the_database_is_away_who_serves_all_the_same_goes_by_what_was_las
             try:
                 let_in += [(await take(one, ours)).refusal is None for _ in range(3)]
                 one.produced(ours, 20, "standard")
-                one.ended()
+                one.ended(ours)
             finally:
                 postgresql().start()
             await until(lambda: clocked.used(OURS, "output_tokens") >= 30)
