@@ -148,8 +148,8 @@ def _block(block: Block) -> dict[str, object]:
 
 
 def encode_limits(limits: Iterable[LimitState], now_s: float) -> tuple[tuple[bytes, bytes], ...]:
-    """The rate headers (WIRE.md section 0.2) at this time, in seconds since 1970: what remains of tokens is rounded to the thousand, never above the limit;
-    `reset` is when all of it is there again."""
+    """The rate headers (WIRE.md section 0.2) at this time, in seconds since 1970: what remains of tokens is rounded to
+    the thousand, never above the limit; `reset` is when all of it is there again."""
     headers: list[tuple[bytes, bytes]] = []
     for state in limits:
         name = b"anthropic-" + _LIMIT_NAMES[state.kind]

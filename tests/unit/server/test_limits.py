@@ -231,7 +231,7 @@ def test_what_failed_is_tried_again(store: dict[str, Any], tmp_path: Any) -> Non
 
     async def act(app: Application) -> tuple[list[int], list[str]]:
         statuses = [(await send(app, KEY)).status for _ in range(2)]
-        while app.books.backlog:  # nobody waits for the bill of what failed
+        while app.books.backlog:  # noqa: ASYNC110 - nobody waits for the bill of what failed
             await asyncio.sleep(0.01)
         return statuses, [row[0] for row in rows(app)]
 
