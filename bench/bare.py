@@ -8,21 +8,17 @@ A process of `bench.processes.Peer`: told in one line what to return, it answers
 
 import asyncio
 import json
-import os
-import socket
 import sys
-import threading
 from collections.abc import AsyncIterator
 from typing import Any
 
-import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from sestet.server.run import BACKLOG, KEEP_ALIVE_S
+from bench.serving import serve
 
 _BURST = b"burst"  # all frames of a stream in one turn of the loop, which no engine's tokens can do
 _STARLETTE = b"starlette"
@@ -87,28 +83,7 @@ def _named(lines: list[tuple[bytes, bytes]]) -> dict[str, str]:
 
 def main() -> None:
     recording = Recording(json.loads(sys.stdin.readline()))
-    listener = socket.create_server(("127.0.0.1", 0), backlog=BACKLOG)
-    config = uvicorn.Config(
-        recording,
-        loop="uvloop",
-        http=HttpToolsProtocol,
-        ws="none",
-        lifespan="off",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        proxy_headers=False,
-        backlog=BACKLOG,
-        timeout_keep_alive=KEEP_ALIVE_S,
-    )
-    print(json.dumps({"result": {"port": listener.getsockname()[1]}}), flush=True)
-    threading.Thread(target=_end_with_input, daemon=True).start()
-    uvicorn.Server(config).run(sockets=[listener])
-
-
-def _end_with_input() -> None:
-    sys.stdin.read()
-    os._exit(0)
+    serve(recording, HttpToolsProtocol)
 
 
 if __name__ == "__main__":

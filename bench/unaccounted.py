@@ -6,18 +6,15 @@ A process of `bench.processes.Peer`: told its script and its folder in one line,
 
 import asyncio
 import json
-import os
-import socket
 import sys
-import threading
 import tomllib
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-import uvicorn
 from tests.unit.in_process import house
 from tests.unit.keyrings import keyring
 
+from bench.serving import serve
 from sestet.contract.events import Usage
 from sestet.engines.scripted import Script
 from sestet.ledger.entry import Kept, Opening, Settlement
@@ -29,7 +26,6 @@ from sestet.server.lifecycle import Lifecycle
 from sestet.server.metrics import Metrics
 from sestet.server.protocol import GuardedProtocol
 from sestet.server.routes import Endpoints
-from sestet.server.run import BACKLOG, KEEP_ALIVE_S
 from sestet.services.idempotency import Idempotency
 from sestet.store.answers import Answers
 from sestet.store.database import open_database
@@ -72,28 +68,7 @@ def main() -> None:
     endpoints = Endpoints(of.messages, of.models, nothing, lifecycle, Heart(60.0))
     operations = Operations(lifecycle, metrics, {of.served.id: of.served}, b"")
     gate = Gate(routes(endpoints, operations, {}), keyring([]), (), metrics)
-    listener = socket.create_server(("127.0.0.1", 0), backlog=BACKLOG)
-    config = uvicorn.Config(
-        gate,
-        loop="uvloop",
-        http=GuardedProtocol,
-        ws="none",
-        lifespan="off",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        proxy_headers=False,
-        backlog=BACKLOG,
-        timeout_keep_alive=KEEP_ALIVE_S,
-    )
-    print(json.dumps({"result": {"port": listener.getsockname()[1]}}), flush=True)
-    threading.Thread(target=_end_with_input, daemon=True).start()
-    uvicorn.Server(config).run(sockets=[listener])
-
-
-def _end_with_input() -> None:
-    sys.stdin.read()
-    os._exit(0)
+    serve(gate, GuardedProtocol)
 
 
 if __name__ == "__main__":
