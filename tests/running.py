@@ -5,11 +5,16 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import httpx2
+import psutil
+
+from sestet.store.database import open_database
 
 START_TIMEOUT_S = 60.0
 
@@ -30,6 +35,12 @@ class RunningServer:
     @property
     def log(self) -> str:
         return self.log_path.read_text("utf-8", "replace")
+
+    @property
+    def engine(self) -> psutil.Process:
+        """The process of its one llama.cpp."""
+        (engine,) = [one for one in psutil.Process(self.pid).children() if "llamacpp" in " ".join(one.cmdline())]
+        return engine
 
     def terminate(self) -> None:
         self.process.send_signal(signal.SIGTERM)
@@ -53,6 +64,24 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def _give_database(folder: Path) -> None:
+    """A store with its schema made, so that not every server of a test makes it anew."""
+    place = folder / "sestet" / "sestet.db"
+    if not place.exists():
+        place.parent.mkdir(mode=0o700, exist_ok=True)
+        place.write_bytes(_empty_store())
+        place.chmod(0o600)
+
+
+@cache
+def _empty_store() -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        database = open_database(f"sqlite:///{folder}/sestet.db")
+        database.upgrade()
+        database.close()
+        return Path(folder, "sestet.db").read_bytes()
+
+
 def start_server(
     folder: Path,
     *,
@@ -73,6 +102,7 @@ def start_server(
         script_path = folder / f"script-{port}.toml"
         script_path.write_text(script)
         command += ["--engine", "scripted", "--script", str(script_path)]
+    _give_database(folder)
     log_path = folder / f"server-{port}.log"
     clean = {name: value for name, value in os.environ.items() if not name.startswith("SESTET_")}
     clean["XDG_DATA_HOME"] = str(folder)  # the signing keys of a test are not the user's

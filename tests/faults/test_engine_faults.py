@@ -7,7 +7,6 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import httpx2
-import psutil
 import pytest
 
 from sestet.engines.llamacpp.embedded import embedded_weights
@@ -107,7 +106,7 @@ def engine_server(serve: ServerFactory) -> RunningServer:
 
 
 def signal_engine(server: RunningServer, number: signal.Signals) -> int:
-    (engine,) = psutil.Process(server.pid).children()
+    engine = server.engine
     os.kill(engine.pid, number)
     return engine.pid
 

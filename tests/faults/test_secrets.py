@@ -9,7 +9,6 @@ from pathlib import Path
 from urllib.parse import quote
 
 import httpx2
-import psutil
 import pytest
 from starlette.types import Receive, Scope, Send
 
@@ -98,7 +97,7 @@ def test_the_engines_process_and_its_files_hold_no_prompt_and_no_key(serve: Serv
             answer = httpx2.post(
                 f"{server.url}/v1/messages", headers={**HEADERS, "x-api-key": KEY}, json=fields, timeout=60
             )
-            (engine,) = psutil.Process(server.pid).children()
+            engine = server.engine
             for name in ("cmdline", "environ"):
                 watch.hear(Path(f"/proc/{engine.pid}/{name}").read_bytes())
             for file in Path(temporary).rglob("*"):

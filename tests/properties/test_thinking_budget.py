@@ -26,10 +26,13 @@ from sestet.contract.requests import Effort, MessagesRequest
 from sestet.contract.thinking import ThinkingTags, ThinkingType
 from sestet.contract.versions import OLDEST
 from sestet.engines.scripted import CHAT_TEMPLATE, Script, ScriptedEngine, ScriptedReply, read_script
+from sestet.gate.keys import ANYONE
 from sestet.services.admission import Admission
+from sestet.services.concurrency import Concurrency
 from sestet.services.grammars import Grammars
-from sestet.services.messages import Call, Messages, Thoughts
+from sestet.services.messages import Accounts, Call, Messages, Thoughts
 from sestet.services.ports import Engine
+from sestet.services.quotas import Quotas
 from sestet.services.served import INTERLEAVED_BETA, Served
 from sestet.services.thinking import Thinker, think
 from sestet.turn.assemble import Assembler
@@ -42,6 +45,7 @@ from sestet.turn.thoughts import ThoughtPolicy
 from tests.properties.test_stop_sequences import cut, oracle
 from tests.properties.test_streams import check_grammar
 from tests.running import RunningServer, start_server
+from tests.unit.in_process import NOBODY, NOW_US, Ledger
 
 ID = "scripted-20260101"
 PROMPT = "<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n<think>\n"
@@ -241,20 +245,15 @@ CARD = Card(
 CATALOG = Catalog([Route(CARD, ID, CARD.display_name)])
 
 
-class NoBooks:
-    """Settlements are not what is tested here."""
-
-    def settle(self, settlement: object) -> None:
-        pass
-
-
 def messages(engine: Engine, *, redact: bool = False) -> Messages:
     served = Served(ID, engine, TEMPLATE, PROFILE, THINKER, Style(THINKER.style, PROFILE.tools), Admission(1, 1))
-    return Messages(CATALOG, {ID: served}, NoBooks(), Thoughts(SEALS, ThoughtPolicy(), redact), Grammars(str))
+    quotas = Quotas(NOBODY, str, lambda: NOW_US)
+    accounts = Accounts(quotas, Concurrency(), Ledger(), lambda: NOW_US)
+    return Messages(CATALOG, {ID: served}, accounts, Thoughts(SEALS, ThoughtPolicy(), redact), Grammars(str))
 
 
 async def events(service: Messages, request: dict[str, Any], *betas: str) -> list[Event]:
-    call = Call("req_1", "msg_1", "key", "default", OLDEST, frozenset(betas), "toolu_1".__str__)
+    call = Call("req_1", "msg_1", ANYONE, OLDEST, frozenset(betas), "toolu_1".__str__)
     reply = await service.reply(MessagesRequest.model_validate(request), call)
     return [event async for event in reply.events]
 

@@ -237,13 +237,19 @@ def peppers_of(config: Config) -> tuple[bytes, ...]:
         raise ConfigError(str(error)) from None
 
 
-async def build(config: Config, on_load: Callable[[Plan], None] = lambda _plan: None) -> Application:
-    """Loads every engine and wires the application. Raises `ConfigError` or an engine's load error."""
+async def build(
+    config: Config,
+    on_load: Callable[[Plan], None] = lambda _plan: None,
+    on_open: Callable[[], None] = lambda: None,
+) -> Application:
+    """Loads every engine and wires the application. `on_open` is called when the store is open and the address may be
+    listened on, before anything slow begins. Raises `ConfigError` or an engine's load error."""
     plans = plan(config)
     thoughts = _thoughts(config)
     stored = await open_store(config)
     keyring = keyring_of(config, stored.directory)
     check_exposure(config, keyring)
+    on_open()
     worker = GrammarWorker()
     metrics = Metrics()
     lifecycle = Lifecycle()
@@ -264,7 +270,7 @@ async def build(config: Config, on_load: Callable[[Plan], None] = lambda _plan: 
         raise
     writer = Writer(database_url(config), stored.outbox / stored.server_id, quotas.spending.put)
     books = Books(writer, stored.server_id, metrics, serve_when_down=config.store.when_down == "serve")
-    await books.start()
+    books.start()
     metrics.watch(served)
     metrics.watch_books(lambda: float(books.running), lambda: float(books.backlog))
 

@@ -43,14 +43,12 @@ def listen(config: Config) -> socket.socket:
 
 def serve(config: Config, on_load: Callable[[Plan], None], on_ready: Callable[[Application, str], None]) -> None:
     """Serves until SIGTERM or SIGINT. `on_ready` is told the application and its URL."""
-    listener = listen(config)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve(config, listener, on_load, on_ready))
+        runner.run(_serve(config, on_load, on_ready))
 
 
 async def _serve(
     config: Config,
-    listener: socket.socket,
     on_load: Callable[[Plan], None],
     on_ready: Callable[[Application, str], None],
 ) -> None:
@@ -58,7 +56,8 @@ async def _serve(
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    loading = asyncio.ensure_future(build(config, on_load))
+    listeners: list[socket.socket] = []
+    loading = asyncio.ensure_future(build(config, on_load, lambda: listeners.append(listen(config))))
     stopping = asyncio.ensure_future(stop.wait())
     await asyncio.wait({loading, stopping}, return_when=asyncio.FIRST_COMPLETED)
     if not loading.done():
@@ -66,6 +65,8 @@ async def _serve(
         await asyncio.gather(loading, return_exceptions=True)
         return
     application = await loading
+    (listener,) = listeners
+    application.books.warm()
     server = _Server(
         uvicorn.Config(
             application.asgi,

@@ -56,9 +56,12 @@ class Books:
         self._open: set[Account] = set()
         self._ticker: asyncio.Task[None] | None = None
 
-    async def start(self) -> None:
-        await self._writer.start()
+    def start(self) -> None:
         self._ticker = asyncio.create_task(self._tick())
+
+    def warm(self) -> None:
+        """Starts the process that writes, which the first request would do otherwise."""
+        self._writer.start()
 
     async def stop(self) -> None:
         """Whatever is to be written is written, to the database or else to the outbox."""

@@ -21,7 +21,7 @@ from sestet.store.outbox import Entry, Outbox
 from sestet.store.rows import Spent
 
 STOP_S: Final = 5.0
-STUCK_S: Final = 1.0  # a process that says nothing for longer has a database that does not answer
+STUCK_S: Final = 3.0  # a process that says nothing for longer has a database that does not answer
 _LINE_MAX: Final = 1 << 24
 _ROOT: Final = str(Path(sestet.__file__).parent.parent)
 
@@ -53,11 +53,14 @@ class Writer:
         self._process: Process | None = None
         self._running: asyncio.Task[None] | None = None
         self._stopping = False
+        self._lost = False
+        self._up = asyncio.Event()
         self._log = structlog.get_logger("sestet")
 
-    async def start(self) -> None:
-        self._process = await self._spawn()
-        self._running = asyncio.create_task(self._keep_running())
+    def start(self) -> None:
+        """Starts the process; the first entry would do so too."""
+        if self._running is None:
+            self._running = asyncio.create_task(self._keep_running())
 
     def put(self, entry: Entry) -> asyncio.Future[None]:
         """Never blocks. What is returned is done when the entry can no longer be lost."""
@@ -66,6 +69,7 @@ class Writer:
         told = _Told(entry, entry.line(), waiter, time.monotonic())
         self._count += 1
         self._told.append(told)
+        self.start()
         if not self._lines:
             loop.call_soon(self._flush)
         self._lines.append(told.line)
@@ -79,18 +83,20 @@ class Writer:
 
     async def stop(self) -> None:
         """Everything that was put is in the database or in an outbox then."""
-        self._stopping = True
-        self._flush()
-        if self._process is not None and self._process.stdin is not None:
-            self._process.stdin.close()
         if self._running is not None:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(STOP_S):
+                    await self._up.wait()  # it may only be starting
+                    self._stopping = True
+                    self._flush()
+                    assert self._process is not None
+                    assert self._process.stdin is not None
+                    self._process.stdin.close()
                     await self._running
             self._running.cancel()
-        if self._process is not None:
-            with contextlib.suppress(ProcessLookupError):
-                self._process.kill()
+            if self._process is not None:
+                with contextlib.suppress(ProcessLookupError):
+                    self._process.kill()
         await self.rescue()
 
     @property
@@ -104,7 +110,7 @@ class Writer:
 
     @property
     def healthy(self) -> bool:
-        return self._process is not None and not self._trouble and not self.stuck
+        return not (self._lost or self._trouble or self.stuck)
 
     async def rescue(self) -> None:
         """Puts what the process has not made safe into an outbox of this side, and tells whoever waits for it."""
@@ -120,16 +126,25 @@ class Writer:
             _done(one.waiter)
 
     async def _keep_running(self) -> None:
-        while self._process is not None:
-            await self._hear_all(self._process)
-            self._process = None
-            if self._stopping:
-                return
-            self._log.error("ledger_process_ended")
-            while self._process is None and not self._stopping:
+        while not self._stopping:
+            try:
+                self._process = await self._spawn()
+            except OSError as error:
+                self._log.error("ledger_process_not_started", reason=error.strerror)
+            else:
+                self._lost = False
+                self._up.set()
+                try:
+                    await self._hear_all(self._process)
+                finally:  # cancelled or not, it is not told anything any more, and ends
+                    assert self._process.stdin is not None
+                    self._process.stdin.close()
+                self._process = None
+                self._up.clear()
+            if not self._stopping:
+                self._lost = True
+                self._log.error("ledger_process_ended")
                 await asyncio.sleep(RETRY_S)
-                with contextlib.suppress(OSError):
-                    self._process = await self._spawn()
 
     async def _spawn(self) -> Process:
         process = await asyncio.create_subprocess_exec(

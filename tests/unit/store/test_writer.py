@@ -49,7 +49,7 @@ def write(tmp_path: Path, act: Act) -> tuple[list[tuple[Any, ...]], list[Spent]]
 
     async def play() -> None:
         writer = Writer(url, tmp_path / "outbox" / "server_1", spent.append)
-        await writer.start()
+        writer.start()
         try:
             await act(writer, spent)
         finally:
@@ -65,15 +65,19 @@ def rows(database: Database) -> list[tuple[Any, ...]]:
         return [tuple(row) for row in found]
 
 
-def process_of(writer: Writer) -> psutil.Process:
-    (child,) = [one for one in psutil.Process().children() if "ledger_process" in " ".join(one.cmdline())]
-    return child
-
-
 async def eventually(true: Callable[[], bool]) -> None:
     async with asyncio.timeout(20):
         while not true():  # noqa: ASYNC110 - it is another process that makes it true
             await asyncio.sleep(0.01)
+
+
+def _processes() -> list[psutil.Process]:
+    return [one for one in psutil.Process().children() if "ledger_process" in " ".join(one.cmdline())]
+
+
+async def process_of_the_writer() -> psutil.Process:
+    await eventually(lambda: 1 == len(_processes()))
+    return _processes()[0]
 
 
 def test_what_is_done_is_in_the_database(tmp_path: Path) -> None:
@@ -103,7 +107,7 @@ def test_a_process_that_is_killed_is_replaced_and_nothing_is_lost_or_counted_twi
         for start in range(0, 60, 20):
             waiting = [writer.put(settled(number)) for number in range(start, start + 20)]
             await asyncio.sleep(0)
-            process_of(writer).kill()
+            (await process_of_the_writer()).kill()
             await asyncio.gather(*waiting)
             await eventually(lambda: writer.healthy)
 
@@ -115,7 +119,7 @@ def test_a_process_that_is_killed_is_replaced_and_nothing_is_lost_or_counted_twi
 
 def test_what_hangs_is_rescued_and_whoever_waits_is_told(tmp_path: Path) -> None:
     async def act(writer: Writer, spent: list[Spent]) -> None:
-        hung = process_of(writer)
+        hung = await process_of_the_writer()
         hung.suspend()
         waiting = writer.put(settled(1))
         await eventually(lambda: writer.stuck)
@@ -148,7 +152,7 @@ def test_a_row_that_the_database_refuses_keeps_no_other_out(tmp_path: Path) -> N
 
 def test_nothing_of_where_it_writes_is_in_its_arguments_or_environment(tmp_path: Path) -> None:
     async def act(writer: Writer, spent: list[Spent]) -> None:
-        process = process_of(writer)
+        process = await process_of_the_writer()
         shown = " ".join([*process.cmdline(), *process.environ(), *process.environ().values()])
         assert str(tmp_path) not in shown
 
