@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import aclosing
@@ -332,9 +333,14 @@ def engine_of(server: RunningServer) -> psutil.Process:
     return server.engine
 
 
-def test_the_child_dies_with_its_parent_and_what_they_left_is_swept(tmp_path: Path) -> None:
-    temporary = tmp_path / "t"
-    temporary.mkdir()
+@pytest.fixture
+def temporary() -> Iterator[Path]:
+    """Short: the path of a socket has a hundred characters, and what is longer goes elsewhere."""
+    with tempfile.TemporaryDirectory(prefix="s-", dir="/tmp") as folder:
+        yield Path(folder)
+
+
+def test_the_child_dies_with_its_parent_and_what_they_left_is_swept(tmp_path: Path, temporary: Path) -> None:
     first = serve_embedded(tmp_path, temporary)
     child = engine_of(first)
     left = list(temporary.iterdir())
@@ -354,9 +360,7 @@ def test_the_child_dies_with_its_parent_and_what_they_left_is_swept(tmp_path: Pa
     assert [] == list(temporary.iterdir())
 
 
-def test_a_server_that_starts_leaves_the_folder_of_a_running_one_alone(tmp_path: Path) -> None:
-    temporary = tmp_path / "t"
-    temporary.mkdir()
+def test_a_server_that_starts_leaves_the_folder_of_a_running_one_alone(tmp_path: Path, temporary: Path) -> None:
     servers = [serve_embedded(tmp_path, temporary) for _ in range(2)]
     folders = list(temporary.iterdir())
     for server in servers:

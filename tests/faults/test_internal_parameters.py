@@ -196,6 +196,7 @@ async def application() -> AsyncIterator[tuple[httpx2.AsyncClient, ScriptedEngin
     transport = httpx2.ASGITransport(app=built.asgi)
     async with httpx2.AsyncClient(transport=transport, base_url="http://127.0.0.1", headers=HEADERS) as client:
         yield client, served.engine
+    await built.stop()
 
 
 def injected(name: str, value: object) -> Iterator[tuple[str, dict[str, Any]]]:

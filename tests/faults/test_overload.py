@@ -27,6 +27,8 @@ from tests.faults.wire import (
 )
 from tests.running import RunningServer
 
+pytestmark = pytest.mark.alone
+
 MIB = 2**20
 LOOP_LAG_MAX_S = 1.0  # on a busy machine; on a quiet one it is to be a tenth of that
 

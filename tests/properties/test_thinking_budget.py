@@ -53,7 +53,7 @@ OPEN, CLOSE, CLOSING = "<think>", "</think>", "\n</think>\n\n"
 BATCHES, BATCH = 20, 100  # 2,000 cases
 
 SEALS = Seals([b"the secret of these generated cases"])
-OWNER = Owner(ID, "default")
+OWNER = Owner(ID, "wrkspc_default")
 
 # No answer of the scripted engine holds a `<`, so that it is known when its text is let go. Thoughts hold all of them.
 WORDS = ("a", "b", "STOP", "ST", "OP", " ", "\n", "é", "\U0001f389", "\U0001d518", "Wait, ", "no")

@@ -97,6 +97,7 @@ class Writer:
             if self._process is not None:
                 with contextlib.suppress(ProcessLookupError):
                     self._process.kill()
+                await self._process.wait()
         await self.rescue()
 
     @property
@@ -137,8 +138,7 @@ class Writer:
                 try:
                     await self._hear_all(self._process)
                 finally:  # cancelled or not, it is not told anything any more, and ends
-                    assert self._process.stdin is not None
-                    self._process.stdin.close()
+                    await _close(self._process)
                 self._process = None
                 self._up.clear()
             if not self._stopping:
@@ -193,6 +193,13 @@ class Writer:
         if self._has_rescued and not self._told and not self.backlog:
             self._has_rescued = False
             self._rescued.clear()
+
+
+async def _close(process: Process) -> None:
+    assert process.stdin is not None
+    process.stdin.close()
+    with contextlib.suppress(OSError):
+        await process.stdin.wait_closed()
 
 
 def _done(waiter: asyncio.Future[None]) -> None:

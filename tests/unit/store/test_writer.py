@@ -1,6 +1,7 @@
 """The process that writes the ledger, from the server's side: killed, refused by the database, ended."""
 
 import asyncio
+import contextlib
 import os
 import signal
 from collections.abc import Awaitable, Callable
@@ -72,7 +73,13 @@ async def eventually(true: Callable[[], bool]) -> None:
 
 
 def _processes() -> list[psutil.Process]:
-    return [one for one in psutil.Process().children() if "ledger_process" in " ".join(one.cmdline())]
+    return [one for one in psutil.Process().children() if _writes(one)]
+
+
+def _writes(process: psutil.Process) -> bool:
+    with contextlib.suppress(psutil.Error):  # it is ending
+        return "ledger_process" in " ".join(process.cmdline())
+    return False
 
 
 async def process_of_the_writer() -> psutil.Process:
