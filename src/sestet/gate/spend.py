@@ -1,7 +1,7 @@
 """What was spent, by day, against the limits of a workspace and of the organisation."""
 
 from collections.abc import Mapping
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, timedelta
 from typing import Final, NamedTuple
 
 from sestet.gate.directory import Allowance, Period
@@ -61,8 +61,3 @@ def bounds(period: Period, day: int) -> tuple[int, int]:
 def day_of(at_us: int) -> int:
     """The day, since 1970 in UTC, of a time in microseconds."""
     return at_us // 86_400_000_000
-
-
-def moment(at_us: int) -> datetime:
-    """A time in microseconds since 1970, as a date."""
-    return datetime.fromtimestamp(at_us / 1e6, UTC)

@@ -219,12 +219,12 @@ def now_us() -> int:
     return time.time_ns() // 1000
 
 
-def keyring_of(config: Config, directory: Directory) -> Keyring:
+def _keyring(config: Config, peppers: Sequence[bytes], directory: Directory) -> Keyring:
     """Keys of the configuration and of the store."""
     configured: dict[str, frozenset[Scope]] = {key.get_secret_value(): ANYONE.scopes for key in config.access.keys}
     admin: frozenset[Scope] = SCOPES - {"inference"}
     configured |= {key.get_secret_value(): admin for key in config.access.admin_keys}
-    keyring = Keyring(peppers_of(config), configured)
+    keyring = Keyring(peppers, configured)
     keyring.load(directory)
     return keyring
 
@@ -247,7 +247,8 @@ async def build(
     plans = plan(config)
     thoughts = _thoughts(config)
     stored = await open_store(config)
-    keyring = keyring_of(config, stored.directory)
+    peppers = peppers_of(config)
+    keyring = _keyring(config, peppers, stored.directory)
     check_exposure(config, keyring)
     on_open()
     worker = GrammarWorker()
@@ -292,7 +293,7 @@ async def build(
         heart,
     )
     upkeep = Upkeep(stored.directories, stored.servers, changed, refresh)
-    administration = Administration(stored.directories, peppers_of(config), names, now_us)
+    administration = Administration(stored.directories, peppers, names, now_us)
     more = {
         **organization_routes(administration, upkeep.look),
         **report_routes(Reports(stored.database, now_us)),

@@ -115,10 +115,6 @@ class Quotas:
         self._limiters: dict[tuple[str, str], Limiter | None] = {}
         self.spending = Spending()
 
-    @property
-    def directory(self) -> Directory:
-        return self._directory
-
     def load(self, directory: Directory) -> None:
         """Other limits from now on; what was used of them stays used."""
         self._directory = directory

@@ -26,10 +26,11 @@ from sqlalchemy.dialects.postgresql import psycopg
 from sqlalchemy.engine.interfaces import DBAPICursor
 
 from sestet.contract.events import Usage
+from sestet.gate.spend import day_of
 from sestet.ledger.entry import Kept, Opening, Settlement
 from sestet.ledger.prices import cost
 from sestet.store.database import Dialect, insert_of
-from sestet.store.tables import US_PER_DAY, daily_spend, idempotency, ledger
+from sestet.store.tables import daily_spend, idempotency, ledger
 
 Row = dict[str, Any]
 Spent = Mapping[tuple[str, int], int]  # (workspace, day since 1970) -> micro-dollars of that day
@@ -142,7 +143,7 @@ Place = tuple[str, int]
 
 def _place(row: Mapping[str, Any]) -> Place | None:
     """The workspace and day that a row counts for; None while it is not settled."""
-    return None if row["settled_at"] is None else (row["workspace_id"], row["settled_at"] // US_PER_DAY)
+    return None if row["settled_at"] is None else (row["workspace_id"], day_of(row["settled_at"]))
 
 
 def add_spending(dialect: Dialect, cursor: DBAPICursor, settled: Iterable[tuple[Place | None, int, int]]) -> Spent:

@@ -13,10 +13,11 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, Row, delete, select, update
 
+from sestet.gate.spend import day_of
 from sestet.store.database import REFUSALS, Database
 from sestet.store.outbox import Outbox
 from sestet.store.rows import add_spending, write_again
-from sestet.store.tables import US_PER_DAY, idempotency, ledger, servers
+from sestet.store.tables import idempotency, ledger, servers
 
 STALE_S: Final = 20.0  # a server elsewhere whose heartbeat stands still for so long counts as dead
 KEPT_US: Final = 24 * 3600 * 1_000_000  # how long the answer to an idempotency key is kept
@@ -102,7 +103,7 @@ class Servers:
             .values(state="interrupted", settled_at=now)
             .returning(ledger.c.workspace_id, ledger.c.cost, ledger.c.own_cost)
         ).all()
-        day = now // US_PER_DAY
+        day = day_of(now)
         spent = [((row.workspace_id, day), row.cost, row.own_cost) for row in closed]
         add_spending(self._database.dialect, connection.connection.cursor(), spent)
         # Who asked for these may ask again.

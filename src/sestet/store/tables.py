@@ -29,7 +29,6 @@ metadata = MetaData(
     }
 )
 
-DEFAULT_WORKSPACE = "wrkspc_default"
 US_PER_DAY = 86_400_000_000
 
 

@@ -16,8 +16,9 @@ from sqlalchemy import Connection, func, insert, inspect, select, text
 from sqlalchemy.engine.interfaces import ReflectedIndex
 from sqlalchemy.exc import IntegrityError
 
+from sestet.gate.directory import DEFAULT_WORKSPACE
 from sestet.store.database import MIGRATIONS, Database, StoreError, newest_revision, open_database
-from sestet.store.tables import DEFAULT_WORKSPACE, api_keys, metadata, organization, workspaces
+from sestet.store.tables import api_keys, metadata, organization, workspaces
 from tests.databases import fresh_url
 from tests.unit.store.rows import add_request
 from tests.unit.store.upgrades import TOGETHER
