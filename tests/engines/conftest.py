@@ -9,17 +9,19 @@ from tests.engines.subjects import Subject, llamacpp_settings, scripted, start_l
 
 
 @pytest.fixture(scope="session")
-def scripted_subject() -> Iterator[Subject]:
+def scripted_subject(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Subject]:
+    snapshots = tmp_path_factory.mktemp("scripted")
     with asyncio.Runner() as runner:
-        yield Subject("scripted", scripted(), runner)
+        yield Subject("scripted", scripted(snapshots), runner, snapshots)
 
 
 @pytest.fixture(scope="session")
-def llamacpp_subject() -> Iterator[Subject]:
+def llamacpp_subject(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Subject]:
+    snapshots = tmp_path_factory.mktemp("llamacpp")
     reports: list[str] = []
     with asyncio.Runner() as runner:
-        engine = runner.run(start_llamacpp(reports, llamacpp_settings()))
-        yield Subject("llamacpp", engine, runner, reports)
+        engine = runner.run(start_llamacpp(reports, llamacpp_settings(snapshots=snapshots)))
+        yield Subject("llamacpp", engine, runner, snapshots, reports)
         runner.run(engine.stop())
 
 

@@ -1,8 +1,10 @@
 """The engines that the capability tests are run on: how each is started and told to speak without an end."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -43,6 +45,7 @@ class Subject:
     name: str
     engine: Engine
     runner: asyncio.Runner
+    snapshots: Path
     reports: list[str] = field(default_factory=list)
 
     def run(self, test: Callable[[Engine], Awaitable[_Result]]) -> _Result:
@@ -60,10 +63,10 @@ def embedded_path() -> Path:
 
 
 def llamacpp_settings(
-    *, model: Path | None = None, window: int = WINDOW, slots: int = SLOTS, stall_timeout_s: float = 30.0
+    *, window: int = WINDOW, slots: int = SLOTS, stall_timeout_s: float = 30.0, snapshots: Path | None = None
 ) -> LlamaCppSettings:
     return LlamaCppSettings(
-        model or embedded_path(), window=window, slots=slots, threads=1, stall_timeout_s=stall_timeout_s
+        embedded_path(), window=window, slots=slots, threads=1, stall_timeout_s=stall_timeout_s, snapshots=snapshots
     )
 
 
@@ -74,17 +77,36 @@ async def start_llamacpp(reports: list[str], settings: LlamaCppSettings) -> Llam
     return engine
 
 
-def scripted() -> ScriptedEngine:
-    return ScriptedEngine(SCRIPT)
+def scripted(snapshots: Path | None = None) -> ScriptedEngine:
+    return ScriptedEngine(SCRIPT, snapshots)
+
+
+async def tokens_of(engine: Engine, *pieces: str) -> tuple[int, ...]:
+    """All pieces as one prompt."""
+    return tuple(chain.from_iterable(await engine.encode(pieces)))
 
 
 async def job(engine: Engine, text: str, max_tokens: int) -> Generation:
-    return Generation("req_test", await engine.encode([text]), max_tokens, LIKELIEST)
+    return Generation("req_test", await tokens_of(engine, text), max_tokens, LIKELIEST)
+
+
+@asynccontextmanager
+async def saying(
+    engine: Engine, job: Generation, tenant: str = "tenant"
+) -> AsyncGenerator[AsyncGenerator[Delta, None]]:
+    """A reply in a slot of its own, both closed when they are left."""
+    async with engine.slot(tenant, job.prompt) as slot, aclosing(slot.generate(job)) as deltas:
+        yield deltas
+
+
+async def say(engine: Engine, job: Generation, tenant: str = "tenant") -> list[Delta]:
+    """Every delta of one reply, in order."""
+    async with saying(engine, job, tenant) as deltas:
+        return [delta async for delta in deltas]
 
 
 async def generate(engine: Engine, text: str, max_tokens: int) -> list[Delta]:
-    """Every delta of one reply, in order."""
-    return [delta async for delta in engine.generate(await job(engine, text, max_tokens))]
+    return await say(engine, await job(engine, text, max_tokens))
 
 
 def text_of(deltas: list[Delta]) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from sestet.engines.llamacpp.gguf import GgufError, GgufFacts, read_facts
+from sestet.engines.llamacpp.gguf import GgufError, GgufFacts, digest, read_facts
 from sestet.engines.llamacpp.process import EngineLoadError, EngineProcess, LlamaCppSettings
 from tests.engines.subjects import embedded_path
 from tests.running import free_port
@@ -87,6 +87,20 @@ def test_the_tiny_header_is_read_as_it_is_written(tmp_path: Path) -> None:
         special_tokens=("<s>", "</s>"),
         token_characters_max=0,
     ) == read_facts(path)
+
+
+def test_files_are_told_apart_by_their_size_beginning_and_end(tmp_path: Path) -> None:
+    digests = set()
+    size = 10 * 2**20
+    for number, (at, written) in enumerate([(0, b"a"), (0, b"b"), (size - 1, b"a"), (size, b"a")]):
+        path = tmp_path / str(number)
+        path.write_bytes(bytes(size))
+        with path.open("r+b") as file:
+            file.seek(at)
+            file.write(written)
+        digests |= {digest(path), digest(path)}
+
+    assert 4 == len(digests)
 
 
 def test_a_lying_header_is_refused_or_read_and_nothing_else(tmp_path: Path) -> None:

@@ -1,7 +1,6 @@
 """Engine by capability: the same tests for every engine of the port in services/ports.py."""
 
 import asyncio
-from contextlib import aclosing
 from dataclasses import replace
 from itertools import pairwise
 
@@ -19,7 +18,10 @@ from tests.engines.subjects import (
     ends_of,
     generate,
     job,
+    say,
+    saying,
     text_of,
+    tokens_of,
 )
 
 
@@ -46,9 +48,8 @@ async def _ready(engine: Engine) -> bool:
     ],
 )
 def test_pieces_are_tokenised_apart_and_in_order(subject: Subject, pieces: list[str]) -> None:
-    async def encode(engine: Engine) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        alone = [await engine.encode([piece]) for piece in pieces]
-        return tuple(token for tokens in alone for token in tokens), await engine.encode(pieces)
+    async def encode(engine: Engine) -> tuple[list[tuple[int, ...]], list[tuple[int, ...]]]:
+        return [tokens for piece in pieces for tokens in await engine.encode([piece])], await engine.encode(pieces)
 
     alone, together = subject.run(encode)
 
@@ -60,8 +61,8 @@ def test_counting_many_prompts_at_once_mixes_none_up(subject: Subject) -> None:
     texts = ["x" * length for length in range(1, 40)]
 
     async def encode(engine: Engine) -> tuple[list[tuple[int, ...]], list[tuple[int, ...]]]:
-        one_by_one = [await engine.encode([text]) for text in texts]
-        return one_by_one, await asyncio.gather(*(engine.encode([text]) for text in texts))
+        one_by_one = [await tokens_of(engine, text) for text in texts]
+        return one_by_one, await asyncio.gather(*(tokens_of(engine, text) for text in texts))
 
     one_by_one, at_once = subject.run(encode)
 
@@ -111,7 +112,7 @@ def test_as_many_replies_as_slots_run_at_once(subject: Subject) -> None:
 
         async def one() -> str:
             text = ""
-            async with aclosing(engine.generate(await job(engine, COUNTING, 24))) as deltas:
+            async with saying(engine, await job(engine, COUNTING, 24)) as deltas:
                 async for delta in deltas:
                     if isinstance(delta, Text) and not text:
                         await begun.wait()
@@ -137,7 +138,7 @@ def test_one_that_leaves_does_not_change_what_its_neighbours_are_told(subject: S
     async def with_leavers(engine: Engine) -> list[list[Delta]]:
         neighbours = asyncio.gather(generate(engine, COUNTING, 60), generate(engine, LETTERS, 60))
         for _ in range(5):
-            async with aclosing(engine.generate(await job(engine, "An old story: once upon a time", 300))) as leaver:
+            async with saying(engine, await job(engine, "An old story: once upon a time", 300)) as leaver:
                 await anext(leaver)
         return await neighbours
 
@@ -152,7 +153,7 @@ def test_a_prompt_and_its_reply_may_fill_the_window_to_the_last_token(subject: S
     async def fill(engine: Engine) -> tuple[int, Delta]:
         counting = await job(engine, COUNTING, room)
         prompt = (counting.prompt * WINDOW)[: WINDOW - room - len(counting.prompt)] + counting.prompt
-        deltas = [delta async for delta in engine.generate(replace(counting, prompt=prompt))]
+        deltas = await say(engine, replace(counting, prompt=prompt))
         return len(prompt), deltas[-1]
 
     assert (WINDOW - room, Finished("length", room)) == subject.run(fill)
@@ -161,12 +162,11 @@ def test_a_prompt_and_its_reply_may_fill_the_window_to_the_last_token(subject: S
 def test_closing_a_reply_before_its_first_token_leaves_the_engine_usable(subject: Subject) -> None:
     async def leave_early(engine: Engine) -> Delta:
         for _ in range(2 * SLOTS):
-            reply = engine.generate(await job(engine, COUNTING, 400))
-            task = asyncio.ensure_future(anext(reply))
-            await asyncio.sleep(0)
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
-            await reply.aclose()
+            async with saying(engine, await job(engine, COUNTING, 400)) as reply:
+                task = asyncio.ensure_future(anext(reply))
+                await asyncio.sleep(0)
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
         async with asyncio.timeout(10):
             return (await generate(engine, COUNTING, 3))[-1]
 

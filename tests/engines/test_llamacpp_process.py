@@ -6,7 +6,6 @@ import signal
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import aclosing
 from pathlib import Path
 from typing import TypeVar
 
@@ -18,7 +17,7 @@ from sestet.contract.deltas import Finished, Text
 from sestet.contract.errors import ApiError
 from sestet.engines.llamacpp.engine import DEATHS_MAX, PROBE_EVERY_S, LlamaCppEngine
 from sestet.engines.llamacpp.process import EngineProcess, LlamaCppSettings
-from tests.engines.subjects import COUNTING, generate, job, llamacpp_settings, start_llamacpp
+from tests.engines.subjects import COUNTING, generate, job, llamacpp_settings, say, saying, start_llamacpp
 from tests.running import RunningServer, start_server
 
 _Result = TypeVar("_Result")
@@ -166,7 +165,7 @@ def test_what_a_child_left_is_gone_when_it_is_killed() -> None:
 
 def test_a_killed_child_ends_its_reply_with_an_error_and_is_replaced() -> None:
     async def crash(engine: LlamaCppEngine, reports: list[str]) -> tuple[ApiError, float, float, int, int]:
-        async with aclosing(engine.generate(await job(engine, COUNTING, 800))) as deltas:
+        async with saying(engine, await job(engine, COUNTING, 800)) as deltas:
             assert isinstance(await anext(deltas), Text)
             first = kill(engine)
             killed = time.monotonic()
@@ -191,8 +190,7 @@ def test_a_killed_child_ends_its_reply_with_an_error_and_is_replaced() -> None:
 @pytest.mark.parametrize("number", [signal.SIGSEGV, signal.SIGABRT, signal.SIGTERM], ids=lambda number: number.name)
 def test_any_way_of_dying_is_survived(number: signal.Signals) -> None:
     async def crash(engine: LlamaCppEngine, reports: list[str]) -> str:
-        reply = engine.generate(await job(engine, COUNTING, 800))
-        async with aclosing(reply) as deltas:
+        async with saying(engine, await job(engine, COUNTING, 800)) as deltas:
             await anext(deltas)
             kill(engine, number)
             with pytest.raises(ApiError) as failure:
@@ -221,7 +219,7 @@ def test_a_request_that_meets_a_death_nobody_has_seen_yet_waits_too() -> None:
         # Without giving way, so that the death is found by this request and by nothing else.
         while psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
             time.sleep(0.005)  # noqa: ASYNC251 - as said above
-        deltas = [delta async for delta in engine.generate(prompt)]
+        deltas = await say(engine, prompt)
         return deltas[-1]
 
     assert Finished("length", 3) == with_engine(crash)
@@ -245,7 +243,7 @@ def test_the_weights_say_the_same_after_a_restart() -> None:
 @pytest.mark.slow
 def test_a_child_that_stops_in_the_middle_of_a_reply_is_found_and_replaced() -> None:
     async def stop(engine: LlamaCppEngine, reports: list[str]) -> tuple[ApiError, float]:
-        async with aclosing(engine.generate(await job(engine, COUNTING, 800))) as deltas:
+        async with saying(engine, await job(engine, COUNTING, 800)) as deltas:
             await anext(deltas)
             first = kill(engine, signal.SIGSTOP)
             stopped = time.monotonic()
@@ -306,7 +304,7 @@ def test_a_crash_loop_is_backed_off_refused_at_once_and_ends_by_itself() -> None
             await until(lambda deaths=deaths: reports.count("engine_died") == deaths, 20)
         asked = time.monotonic()
         with pytest.raises(ApiError) as refusal:
-            async with aclosing(engine.generate(prompt)) as deltas:
+            async with saying(engine, prompt) as deltas:
                 await anext(deltas)
         refused_s = time.monotonic() - asked
         assert not engine.ready

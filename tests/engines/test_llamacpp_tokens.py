@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Sequence
-from contextlib import aclosing
+from itertools import chain
 
 import pytest
 
@@ -12,7 +12,16 @@ from sestet.contract.errors import ApiError
 from sestet.engines.llamacpp.engine import PIECES_MAX
 from sestet.services.ports import Engine
 from sestet.turn.template import ChatTemplate
-from tests.engines.subjects import COUNTING, Subject, generate, job, llamacpp_settings, start_llamacpp
+from tests.engines.subjects import (
+    COUNTING,
+    Subject,
+    generate,
+    job,
+    llamacpp_settings,
+    saying,
+    start_llamacpp,
+    tokens_of,
+)
 
 SPECIAL_TOKENS = [
     "<|endoftext|>",
@@ -58,14 +67,14 @@ ATTACKS = [
 )
 def test_token_ids_are_those_of_the_vocabulary(llamacpp_subject: Subject, text: str, tokens: tuple[int, ...]) -> None:
     async def encode(engine: Engine) -> tuple[int, ...]:
-        return await engine.encode([text])
+        return await tokens_of(engine, text)
 
     assert tokens == llamacpp_subject.run(encode)
 
 
 def test_every_control_token_of_the_vocabulary_is_known(llamacpp_subject: Subject) -> None:
     async def encode(engine: Engine) -> list[tuple[int, ...]]:
-        return [await engine.encode([spelling]) for spelling in SPECIAL_TOKENS]
+        return await engine.encode(SPECIAL_TOKENS)
 
     assert tuple(SPECIAL_TOKENS) == llamacpp_subject.engine.weights.special_tokens
     assert [(token,) for token in range(len(SPECIAL_TOKENS))] == llamacpp_subject.run(encode)
@@ -80,8 +89,8 @@ def test_a_control_token_that_a_client_spells_stays_text(llamacpp_subject: Subje
     async def control_tokens(engine: Engine) -> tuple[list[int], list[int]]:
         template = ChatTemplate(engine.weights)
         return (
-            _control(await engine.encode(template.render(plain, continue_last=False))),
-            _control(await engine.encode(template.render(hostile, continue_last=False))),
+            _control(await tokens_of(engine, *chain.from_iterable(template.render(plain, continue_last=False)))),
+            _control(await tokens_of(engine, *chain.from_iterable(template.render(hostile, continue_last=False)))),
         )
 
     expected, found = llamacpp_subject.run(control_tokens)
@@ -94,14 +103,14 @@ def test_a_prefill_that_spells_a_control_token_stays_text(llamacpp_subject: Subj
     conversation = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "<|im_end|>"}]
 
     async def control_tokens(engine: Engine) -> list[int]:
-        pieces = ChatTemplate(engine.weights).render(conversation, continue_last=True)
-        return _control(await engine.encode(pieces))
+        segments = ChatTemplate(engine.weights).render(conversation, continue_last=True)
+        return _control(await tokens_of(engine, *chain.from_iterable(segments)))
 
     # The weights' own system turn, the user's, and the assistant's, which is left open.
     assert [1, 2, 1, 2, 1] == llamacpp_subject.run(control_tokens)
 
 
-def test_a_text_of_nothing_but_control_tokens_is_bounded(llamacpp_subject: Subject) -> None:
+def test_the_pieces_of_a_prompt_are_bounded(llamacpp_subject: Subject) -> None:
     async def encode(engine: Engine) -> ApiError:
         with pytest.raises(ApiError) as refusal:
             await engine.encode([f"piece {number}" for number in range(PIECES_MAX + 1)])
@@ -115,7 +124,7 @@ def test_a_text_of_nothing_but_control_tokens_is_bounded(llamacpp_subject: Subje
 
 def test_the_same_spelling_many_times_is_tokenised_once(llamacpp_subject: Subject) -> None:
     async def encode(engine: Engine) -> tuple[int, ...]:
-        return await engine.encode(["<", "|im_end|>"] * 20_000)
+        return await tokens_of(engine, *["<", "|im_end|>"] * 20_000)
 
     tokens = llamacpp_subject.run(encode)
 
@@ -130,11 +139,11 @@ def test_closing_a_reply_frees_its_slot_for_the_next_within_a_token() -> None:
             started = time.monotonic()
             await generate(engine, COUNTING, 40)
             forty_tokens_s = time.monotonic() - started
-            async with aclosing(engine.generate(await job(engine, COUNTING, 4_000))) as deltas:
+            async with saying(engine, await job(engine, COUNTING, 4_000)) as deltas:
                 for _ in range(3):
                     await anext(deltas)
             left = time.monotonic()
-            async with aclosing(engine.generate(await job(engine, "Another text", 4))) as deltas:
+            async with saying(engine, await job(engine, "Another text", 4)) as deltas:
                 assert isinstance(await anext(deltas), Text)
             return forty_tokens_s, time.monotonic() - left
         finally:

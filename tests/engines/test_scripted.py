@@ -1,17 +1,16 @@
 """The scripted engine as a witness: it tells what it was sent and when it was left."""
 
 import asyncio
-from contextlib import aclosing
 
 from sestet.contract.deltas import Finished, Text
 from sestet.engines.scripted import Script, ScriptedEngine, ScriptedReply
-from tests.engines.subjects import COUNTING, LIKELIEST, generate, job, scripted
+from tests.engines.subjects import COUNTING, LIKELIEST, generate, job, saying, scripted
 
 
 def test_closing_a_reply_stops_the_engine_within_a_token() -> None:
     async def leave() -> ScriptedEngine:
         engine = scripted()
-        async with aclosing(engine.generate(await job(engine, COUNTING, 400))) as deltas:
+        async with saying(engine, await job(engine, COUNTING, 400)) as deltas:
             for _ in range(3):
                 await anext(deltas)
         # Tokens that were still on their way would be said while others run.
@@ -45,14 +44,14 @@ def test_a_cancelled_reader_stops_the_engine_in_the_middle_of_a_pause() -> None:
 
 
 def test_one_token_is_one_character_and_every_prompt_can_be_read_back() -> None:
-    async def speak() -> tuple[tuple[int, ...], ScriptedEngine]:
+    async def speak() -> tuple[list[tuple[int, ...]], ScriptedEngine]:
         engine = ScriptedEngine(Script(reply=[ScriptedReply(say=["a", "b"])]))
         await generate(engine, "<|im_start|>é🙂", 9)
         return await engine.encode(["é", "🙂"]), engine
 
     tokens, engine = asyncio.run(speak())
 
-    assert (0xE9, 0x1F642) == tokens
+    assert [(0xE9,), (0x1F642,)] == tokens
     assert [("<|im_start|>é🙂", 9, LIKELIEST)] == [
         (record.prompt, record.job.max_tokens, record.job.sampling) for record in engine.records
     ]

@@ -3,20 +3,20 @@
 import asyncio
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from itertools import pairwise
 from random import Random
 from typing import Any
 
 import httpx2
-import orjson
 import pytest
 
 from sestet.catalog.card import profile_for, profiles
-from sestet.contract.deltas import Delta, Finished, Generation, Sampling, Text, Weights
+from sestet.contract.deltas import Delta, Finished, Generation, Sampling, Text
 from sestet.contract.events import Event, Usage
 from sestet.engines.llamacpp.engine import LlamaCppEngine
-from sestet.services.ports import Engine
+from sestet.services.ports import Engine, Slot
 from sestet.services.thinking import Thinker, think
 from sestet.turn.assemble import Assembler
 from sestet.turn.fold import fold
@@ -26,7 +26,7 @@ from sestet.turn.seals import Owner, Seals, Verdict
 from sestet.turn.template import ChatTemplate
 from sestet.turn.thinking import ThinkingStyle
 from sestet.turn.validate import ValidPrompt
-from tests.engines.subjects import WINDOW, Subject
+from tests.engines.subjects import LIKELIEST, WINDOW, Subject, tokens_of
 from tests.properties.test_streams import check_grammar
 from tests.properties.test_thinking_budget import read_stream
 from tests.running import RunningServer, start_server
@@ -153,27 +153,24 @@ def test_whole_budgets_are_kept(embedded: RunningServer) -> None:
 
 @dataclass
 class Heard:
-    """An engine whose jobs and words are kept."""
+    """A slot whose jobs and words are kept."""
 
-    engine: Engine
+    slot: Slot
     jobs: list[Generation] = field(default_factory=list)
     words: list[list[Text]] = field(default_factory=list)
     ends: list[Finished] = field(default_factory=list)
 
     @property
-    def weights(self) -> Weights:
-        return self.engine.weights
+    def reused(self) -> int:
+        return self.slot.reused
 
-    slots = 1
-    ready = True
-
-    async def encode(self, pieces: Sequence[str], *, begins: bool = True) -> tuple[int, ...]:
-        return await self.engine.encode(pieces, begins=begins)
+    async def snapshot(self, prompt: tuple[int, ...], name: str) -> int:
+        return await self.slot.snapshot(prompt, name)
 
     async def generate(self, job: Generation) -> AsyncGenerator[Delta, None]:
         self.jobs.append(job)
         self.words.append([])
-        deltas = self.engine.generate(job)
+        deltas = self.slot.generate(job)
         try:
             async for delta in deltas:
                 (self.words[-1] if isinstance(delta, Text) else self.ends).append(delta)  # type: ignore[arg-type]
@@ -189,31 +186,41 @@ async def thinker_of(engine: Engine) -> tuple[Thinker, ChatTemplate]:
 
 
 async def prompt_of(engine: Engine, thinker: Thinker, template: ChatTemplate, content: str) -> tuple[int, ...]:
-    asked = ValidPrompt(None, (Turn("user", content),), prefill=False, thinking=True)
-    return await engine.encode(render(asked, template, Style(thinker.style, TOOLS)))
+    asked = ValidPrompt((), (Turn("user", content),), prefill=False, thinking=True)
+    return await tokens_of(engine, *render(asked, template, Style(thinker.style, TOOLS)).pieces)
 
 
-async def reply(
-    engine: Heard, content: str, budget: int, max_tokens: int, stops: Sequence[str], sampling: Sampling
-) -> list[Event]:
+@dataclass(frozen=True)
+class Case:
+    """What is asked for, and `budget` tokens of thought."""
+
+    content: str
+    budget: int
+    max_tokens: int
+    stops: Sequence[str] = ()
+    sampling: Sampling = LIKELIEST
+
+
+async def reply(engine: Engine, case: Case) -> tuple[list[Event], Heard]:
     thinker, template = await thinker_of(engine)
-    prompt = await prompt_of(engine, thinker, template, content)
-    job = Generation("req_test", prompt, max_tokens, sampling, thinker.forbidden)
+    prompt = await prompt_of(engine, thinker, template, case.content)
+    job = Generation("req_test", prompt, case.max_tokens, case.sampling, thinker.forbidden)
     assembler = Assembler(
         Usage(len(prompt)),
-        stops,
+        case.stops,
         "max_tokens",
         "summarized",
         lambda index, text: SEALS.sign(OWNER, "msg_1", index, text),
     )
     told: list[Event] = [assembler.start("msg_1", MODEL)]
-    deltas = think(engine, thinker, job, budget)
-    async for delta in deltas:
-        told += assembler.feed(delta)
-        if assembler.finished:
-            break
-    await deltas.aclose()
-    return told
+    async with engine.slot("tenant", prompt) as slot:
+        heard = Heard(slot)
+        async with aclosing(think(engine, heard, thinker, job, case.budget)) as deltas:
+            async for delta in deltas:
+                told += assembler.feed(delta)
+                if assembler.finished:
+                    break
+    return told, heard
 
 
 def test_small_budgets_are_kept_to_the_token(llamacpp_subject: Subject) -> None:
@@ -223,9 +230,9 @@ def test_small_budgets_are_kept_to_the_token(llamacpp_subject: Subject) -> None:
         random = Random(f"small {number}")
         budget, stops = random.randint(0, 25), stops_of(random)
         max_tokens = budget + random.choice((1, 2, random.randint(1, 10)))
-        engine = Heard(llamacpp_subject.engine)
         sampling = random.choice((Sampling(0.0, 1.0, 0), Sampling(0.2, 0.9, 50), Sampling(1.5, 1.0, 0)))
-        told = await reply(engine, random.choice(QUESTIONS), budget, max_tokens, stops, sampling)
+        case = Case(random.choice(QUESTIONS), budget, max_tokens, stops, sampling)
+        told, heard = await reply(llamacpp_subject.engine, case)
         check_grammar(told)
         message = fold(told)
         thoughts = [(SEALS.open(OWNER, block.data, block.text).verdict) for block in message.content if block.data]
@@ -237,8 +244,8 @@ def test_small_budgets_are_kept_to_the_token(llamacpp_subject: Subject) -> None:
         assert len([block for block in message.content if block.kind == "thinking"]) == len(thoughts)
         assert [] == [(text, stop) for text in answers for stop in stops if stop in text]
         assert message.stop_reason == "end_turn" or message.usage.thinking_tokens < message.usage.output_tokens
-        assert 1 <= len(engine.jobs) <= 2
-        await check_jobs(engine, budget, max_tokens)
+        assert 1 <= len(heard.jobs) <= 2
+        await check_jobs(llamacpp_subject.engine, heard, case)
         return message.stop_reason
 
     async def all_of_them(_: Engine) -> list[str]:
@@ -252,31 +259,32 @@ def test_small_budgets_are_kept_to_the_token(llamacpp_subject: Subject) -> None:
     assert DIRECT_CASES == len(told)
 
 
-async def check_jobs(engine: Heard, budget: int, max_tokens: int) -> None:
+async def check_jobs(engine: Engine, heard: Heard, case: Case) -> None:
     """A second generation goes on from the first one's prompt, words and, if there was none, tag."""
-    assert budget == engine.jobs[0].max_tokens
-    for (first, second), words in zip(pairwise(engine.jobs), engine.words, strict=False):
+    assert case.budget == heard.jobs[0].max_tokens
+    for (first, second), words in zip(pairwise(heard.jobs), heard.words, strict=False):
         said = "".join(word.text for word in words)
-        drawn = engine.ends[0].output_tokens
+        drawn = heard.ends[0].output_tokens
         known = tuple(token for word in words for token in word.tokens)
         after = second.prompt[len(first.prompt) :]
         opened = "</think>" not in said
         begun = next(size for size in range(7, -1, -1) if said.endswith("</think>"[:size]))
         closing = (f"{'</think>'[begun:]}\n\n" if begun else "\n</think>\n\n") if opened else ""
 
-        assert max_tokens == drawn + second.max_tokens
+        assert case.max_tokens == drawn + second.max_tokens
         assert first.prompt == second.prompt[: len(first.prompt)]
         assert len(second.prompt) + second.max_tokens <= WINDOW
-        spelled = await engine.encode((closing,), begins=False) if closing else ()
+        (spelled,) = await engine.encode((closing,), begins=False)
         assert spelled == after[len(after) - len(spelled) :]
         # Where a character took several tokens the engine does not tell them, and the text is tokenised anew.
-        anew = await engine.encode((said,), begins=False) if said else ()
+        (anew,) = await engine.encode((said,), begins=False)
         assert after[: len(after) - len(spelled)] in (known, anew)
 
 
 def test_an_answer_is_given_after_a_thought_of_no_token(llamacpp_subject: Subject) -> None:
     async def one(engine: Engine) -> tuple[int, int, str]:
-        told = fold(await reply(Heard(engine), "Say hi.", 0, 6, (), Sampling(0.0, 1.0, 0)))
+        events, _ = await reply(engine, Case("Say hi.", 0, 6))
+        told = fold(events)
         return told.usage.thinking_tokens, len(told.content), told.content[0].kind
 
     assert (0, 1, "text") == llamacpp_subject.run(one)
@@ -287,16 +295,14 @@ def test_going_on_after_a_closed_thought_reads_little_of_the_prompt_again(llamac
 
     async def read_again(engine: Engine) -> tuple[int, int, int]:
         assert isinstance(engine, LlamaCppEngine)
-        heard = Heard(engine)
         content = "Count and think about every number: " + ", ".join(map(str, range(60)))
-        await reply(heard, content, 30, 40, (), Sampling(0.0, 1.0, 0))
+        _, heard = await reply(engine, Case(content, 30, 40))
         first, second = heard.jobs
         # The same two generations once more, the second with the child's own account of it.
-        _ = [delta async for delta in engine.generate(first)]
-        body = {"prompt": second.prompt, "n_predict": 1, "temperature": 0.0, "cache_prompt": True, "stream": False}
-        answer = await engine._post("completion", orjson.dumps(body))
-        async with answer:
-            timings = orjson.loads(await answer.read())["timings"]
+        async with engine.slot("tenant", first.prompt) as slot:
+            _ = [delta async for delta in slot.generate(first)]
+            async with aclosing(slot._complete(second.prompt, {"n_predict": 1})) as frames:
+                timings = [frame async for frame in frames][-1]["timings"]
         return len(second.prompt), timings["cache_n"], timings["prompt_n"]
 
     prompt, cached, read = llamacpp_subject.run(read_again)

@@ -1,5 +1,6 @@
 """What an engine is asked and what it answers: facts about tokens, no index, block or wire name."""
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -13,6 +14,20 @@ class Sampling:
     temperature: float
     top_p: float
     top_k: int
+
+
+async def _genuine() -> bool:
+    return True
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A snapshot that an engine wrote: the file `name` holds what it computed of a prompt's first `tokens` tokens, and
+    maybe of what came after them. `is_genuine` is to be asked before the file is read, and only then."""
+
+    name: str
+    tokens: int
+    is_genuine: Callable[[], Awaitable[bool]] = _genuine
 
 
 @dataclass(frozen=True, slots=True)

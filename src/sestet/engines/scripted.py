@@ -6,18 +6,20 @@ the prompt, so counts can be checked by hand and every prompt it was sent can be
 
 import asyncio
 import tomllib
+from array import array
 from collections import deque
 from collections.abc import AsyncGenerator, Iterator, Sequence
-from contextlib import aclosing
-from dataclasses import dataclass, field
+from contextlib import aclosing, asynccontextmanager, suppress
+from dataclasses import dataclass
 from itertools import chain, repeat
 from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from sestet.contract.deltas import Delta, Finished, Generation, Text, Weights
+from sestet.contract.deltas import Delta, Finished, Generation, Held, Text, Weights
 from sestet.contract.errors import ApiError
+from sestet.engines.slots import Places
 from sestet.turn.stops import StopMatcher
 
 # Without a pace, others get to run after so many tokens, as they do between a real engine's batches.
@@ -65,7 +67,10 @@ DEFAULT_REPLY = ScriptedReply(say=["This", " is", " the", " scripted", " engine"
 
 
 class Script(BaseModel):
-    """Replies in order of precedence; the first whose `when` occurs in the prompt is said."""
+    """Replies in order of precedence; the first whose `when` occurs in the prompt is said.
+
+    Tokens of a prompt that are not in the slot already are computed at `prefill_tokens_per_s`, without one in no time.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -73,6 +78,8 @@ class Script(BaseModel):
     slots: int = Field(default=256, ge=1)
     restart_s: float = Field(default=0.2, ge=0)
     stall_timeout_s: float = Field(default=30.0, gt=0)
+    prefill_tokens_per_s: float | None = Field(default=None, gt=0)
+    snapshot_bytes_per_token: int = Field(default=4, ge=4)
     reply: list[ScriptedReply] = Field(default_factory=lambda: [DEFAULT_REPLY])
 
 
@@ -95,23 +102,30 @@ def read_script(path: Path) -> Script:
 
 @dataclass(slots=True)
 class Record:
-    """What the engine was sent, and how it went: `said` tokens, and whether the caller `closed` it early."""
+    """What the engine was sent, for whom, and how it went: tokens of the prompt that its slot had `reused` when it was
+    given, tokens `said`, and whether the caller `closed` it early."""
 
     job: Generation
     prompt: str
+    tenant: str
+    reused: int
     said: int = 0
     closed: bool = False
 
 
-@dataclass(slots=True)
 class ScriptedEngine:
-    """An engine of the port in services/ports.py. `records` holds what it was sent last."""
+    """An engine of the port in services/ports.py. `records` holds what it was sent last. `snapshots` is a folder that
+    exists and is its own; without one it writes none."""
 
-    script: Script = field(default_factory=Script)
-    records: deque[Record] = field(default_factory=lambda: deque(maxlen=RECORDS_MAX))
-    running: int = 0
-    _down_until: float = 0.0
-    _crashes: int = 0
+    def __init__(self, script: Script | None = None, snapshots: Path | None = None) -> None:
+        self.script = script or Script()
+        self.records: deque[Record] = deque(maxlen=RECORDS_MAX)
+        self.running = 0
+        self.places = Places(self.script.slots)
+        self.crashes = 0
+        self._snapshots = snapshots
+        self._free = asyncio.Semaphore(self.script.slots)
+        self._down_until = 0.0
 
     @property
     def weights(self) -> Weights:
@@ -136,27 +150,110 @@ class ScriptedEngine:
     def ready(self) -> bool:
         return asyncio.get_running_loop().time() >= self._down_until
 
-    async def encode(self, pieces: Sequence[str], *, begins: bool = True) -> tuple[int, ...]:
-        return tuple(map(ord, "".join(pieces)))
+    @property
+    def identity(self) -> str:
+        return "scripted"
+
+    @property
+    def snapshot_bytes_per_token(self) -> int:
+        return self.script.snapshot_bytes_per_token if self._snapshots else 0
+
+    async def encode(self, pieces: Sequence[str], *, begins: bool = True) -> list[tuple[int, ...]]:
+        return [tuple(map(ord, piece)) for piece in pieces]
+
+    @asynccontextmanager
+    async def slot(
+        self, tenant: str, prompt: tuple[int, ...], held: Held | None = None
+    ) -> AsyncGenerator["ScriptedSlot", None]:
+        async with self._free:
+            number = self.places.take(tenant, prompt, held.tokens if held else None)
+            slot = ScriptedSlot(self, number, tenant)
+            try:
+                if held and self.places.usable(number, tenant, prompt) < held.tokens <= len(prompt):
+                    await self._restore(number, tenant, prompt[: held.tokens], held)
+                slot.reused = self.places.usable(number, tenant, prompt)
+                yield slot
+            finally:
+                self.places.give_back(number)
+
+    def save(self, prompt: tuple[int, ...], name: str) -> int:
+        """The state of this prompt as a file; its size, 0 where it cannot be written."""
+        if self._snapshots is None:
+            return 0
+        with suppress(OSError):
+            return (self._snapshots / name).write_bytes(self._state(prompt))
+        with suppress(OSError):
+            (self._snapshots / name).unlink()
+        return 0
+
+    async def _restore(self, number: int, tenant: str, tokens: tuple[int, ...], held: Held) -> None:
+        if self._snapshots is None or not await held.is_genuine():
+            return
+        with suppress(OSError):
+            if (self._snapshots / held.name).read_bytes().startswith(array("I", tokens).tobytes()):
+                self.places[number].holds(tenant, tokens)
+
+    def _state(self, prompt: tuple[int, ...]) -> bytes:
+        return array("I", prompt).tobytes().ljust(len(prompt) * self.script.snapshot_bytes_per_token, b"\0")
+
+    def reply_to(self, prompt: str) -> ScriptedReply:
+        return next((reply for reply in self.script.reply if reply.when in prompt), DEFAULT_REPLY)
+
+    def crash(self) -> None:
+        """Every open reply fails, what was computed is lost, and the engine is away for a while."""
+        self.crashes += 1
+        self.places.forget()
+        self._down_until = asyncio.get_running_loop().time() + self.script.restart_s
+
+
+class ScriptedSlot:
+    """The port's `Slot`."""
+
+    def __init__(self, engine: ScriptedEngine, number: int, tenant: str) -> None:
+        self.reused = 0
+        self._engine = engine
+        self._number = number
+        self._tenant = tenant
+
+    async def snapshot(self, prompt: tuple[int, ...], name: str) -> int:
+        self._check_ready()
+        await self._read(prompt)
+        return self._engine.save(prompt, name)
 
     async def generate(self, job: Generation) -> AsyncGenerator[Delta, None]:
-        if not self.ready:
-            raise ApiError("overloaded_error", "the engine is restarting", retry_after_s=self.script.restart_s)
-        record = Record(job, "".join(map(chr, job.prompt)))
-        self.records.append(record)
-        self.running += 1
-        crashes_before = self._crashes
+        engine = self._engine
+        self._check_ready()
+        record = Record(job, "".join(map(chr, job.prompt)), self._tenant, self.reused)
+        engine.records.append(record)
+        engine.running += 1
+        crashes_before = engine.crashes
         try:
-            async with aclosing(self._play(self._reply_to(record.prompt), job, record)) as deltas:
+            await self._read(job.prompt)
+            async with aclosing(self._play(engine.reply_to(record.prompt), job, record)) as deltas:
                 async for delta in deltas:
-                    if self._crashes != crashes_before:
+                    if engine.crashes != crashes_before:
                         raise _died()
                     yield delta
         except (GeneratorExit, asyncio.CancelledError):
             record.closed = True
             raise
         finally:
-            self.running -= 1
+            engine.running -= 1
+
+    def _check_ready(self) -> None:
+        if not self._engine.ready:
+            retry_after_s = self._engine.script.restart_s
+            raise ApiError("overloaded_error", "the engine is restarting", retry_after_s=retry_after_s)
+
+    async def _read(self, prompt: tuple[int, ...]) -> None:
+        """Computes what of the prompt is not there."""
+        engine = self._engine
+        place = engine.places[self._number]
+        found = engine.places.usable(self._number, self._tenant, prompt)
+        place.holds(self._tenant, prompt[:found])
+        if engine.script.prefill_tokens_per_s:
+            await asyncio.sleep((len(prompt) - found) / engine.script.prefill_tokens_per_s)
+        place.holds(self._tenant, prompt)
 
     async def _play(self, reply: ScriptedReply, job: Generation, record: Record) -> AsyncGenerator[Delta, None]:
         pause_s = 1 / reply.tokens_per_s if reply.tokens_per_s else 0.0
@@ -194,19 +291,15 @@ class ScriptedEngine:
     async def _then(self, then: Then) -> None:
         match then:
             case "hang":
-                await asyncio.sleep(self.script.stall_timeout_s)
+                await asyncio.sleep(self._engine.script.stall_timeout_s)
                 raise ApiError("api_error", "the engine made no progress and was restarted")
             case "crash":
-                self._crashes += 1
-                self._down_until = asyncio.get_running_loop().time() + self.script.restart_s
+                self._engine.crash()
                 raise _died()
             case "error":
                 raise ApiError("api_error", "the engine failed")
             case "end" | "stop_short":
                 pass
-
-    def _reply_to(self, prompt: str) -> ScriptedReply:
-        return next((reply for reply in self.script.reply if reply.when in prompt), DEFAULT_REPLY)
 
 
 def _tokens(reply: ScriptedReply, prompt: str) -> Iterator[str]:

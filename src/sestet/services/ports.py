@@ -1,14 +1,44 @@
 """What the services need of the world: an engine, and the books that every request is written down in."""
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
-from sestet.contract.deltas import Delta, Generation, Weights
+from sestet.contract.deltas import Delta, Generation, Held, Weights
 from sestet.contract.events import Usage
 from sestet.ledger.entry import Kept, Opening, Settlement
 
 
-class Engine(Protocol):
+class Slot(Protocol):
+    """A place in an engine that one request has for itself. What was computed there for one tenant is never used for
+    another, nor does its time show."""
+
+    @property
+    def reused(self) -> int:
+        """How many of the prompt's first tokens need not be computed: what the snapshot held, or what the tenant's
+        last request left in this place. Never more than was really found."""
+        ...
+
+    async def snapshot(self, prompt: tuple[int, ...], name: str) -> int:
+        """Computes this beginning of the prompt and writes its state to the file `name` of the engine's folder; the
+        file's bytes. 0 where it could not be written, and then there is no such file."""
+        ...
+
+    def generate(self, job: Generation) -> AsyncGenerator[Delta, None]:
+        """Deltas up to one `Finished`. Closing the generator stops the engine within a token. One at a time."""
+        ...
+
+
+class Encoder(Protocol):
+    """Knows the vocabulary of the weights."""
+
+    async def encode(self, pieces: Sequence[str], *, begins: bool = True) -> list[tuple[int, ...]]:
+        """The tokens of each piece of a rendered prompt, apart; control tokens spelled in it count as such. Not
+        `begins`: the pieces go on where another prompt ends."""
+        ...
+
+
+class Engine(Encoder, Protocol):
     """Turns prompts into tokens. Every failure is an `ApiError`; none names a file, an address or a class."""
 
     @property
@@ -29,13 +59,18 @@ class Engine(Protocol):
         """Whether a generation started now would make progress."""
         ...
 
-    async def encode(self, pieces: Sequence[str], *, begins: bool = True) -> tuple[int, ...]:
-        """The tokens of a rendered prompt, each piece apart; control tokens spelled in it count as such. Not `begins`:
-        the pieces go on where another prompt ends."""
+    @property
+    def identity(self) -> str:
+        """Of weights and engine: what one wrote into a snapshot is of use only to one with the same."""
         ...
 
-    def generate(self, job: Generation) -> AsyncGenerator[Delta, None]:
-        """Deltas up to one `Finished`. Closing the generator stops the engine within a token."""
+    @property
+    def snapshot_bytes_per_token(self) -> int:
+        """How large snapshots become; 0 where this engine writes none."""
+        ...
+
+    def slot(self, tenant: str, prompt: tuple[int, ...], held: Held | None = None) -> AbstractAsyncContextManager[Slot]:
+        """A place for this prompt, with what is `held` of it put there if that can be used."""
         ...
 
 

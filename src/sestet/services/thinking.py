@@ -11,7 +11,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, replace
 
 from sestet.contract.deltas import Delta, Finished, Generation, Text
-from sestet.services.ports import Engine
+from sestet.services.ports import Encoder, Slot
 from sestet.turn.thinking import ThinkingStyle, ThoughtSplitter
 
 
@@ -24,14 +24,15 @@ class Thinker:
     forbidden: tuple[int, ...]
 
     @classmethod
-    async def of(cls, style: ThinkingStyle, engine: Engine) -> "Thinker":
+    async def of(cls, style: ThinkingStyle, encoder: Encoder) -> "Thinker":
         tags = style.tags
-        spelled = [await engine.encode((text,), begins=False) for text in tags.forbidden]
-        forbidden = tuple(tokens[0] for tokens in spelled if len(tokens) == 1)
-        return cls(style, await engine.encode((tags.closing,), begins=False), forbidden)
+        closing, *spelled = await encoder.encode((tags.closing, *tags.forbidden), begins=False)
+        return cls(style, closing, tuple(tokens[0] for tokens in spelled if len(tokens) == 1))
 
 
-async def think(engine: Engine, thinker: Thinker, job: Generation, budget: int) -> AsyncGenerator[Delta, None]:
+async def think(
+    encoder: Encoder, slot: Slot, thinker: Thinker, job: Generation, budget: int
+) -> AsyncGenerator[Delta, None]:
     """Deltas of a reply whose prompt ends where a thought begins: at most `budget` tokens of thought, and at most
     `job.max_tokens` together with the answer."""
     tags = thinker.style.tags
@@ -48,7 +49,7 @@ async def think(engine: Engine, thinker: Thinker, job: Generation, budget: int) 
         stop=(tags.close,) if job.grammar is not None else (),
     )
     finished: Finished | None = None
-    async with aclosing(_phase(engine, first, thoughts, said, 0)) as parts:
+    async with aclosing(_phase(slot, first, thoughts, said, 0)) as parts:
         async for part in parts:
             if isinstance(part, Finished):
                 finished = part
@@ -62,24 +63,24 @@ async def think(engine: Engine, thinker: Thinker, job: Generation, budget: int) 
             yield held
         yield Finished("length" if thoughts.inside else finished.reason, spent)
         return
-    prompt = job.prompt + await said.tokens(engine, exactly=finished.reason == "stop")
+    prompt = job.prompt + await said.tokens(encoder, exactly=finished.reason == "stop")
     if thoughts.inside:
         # The model may have begun to write the tag itself; then only the rest of it is missing.
         rest = thoughts.closing
-        prompt += thinker.closing if rest == tags.closing else await engine.encode((rest,), begins=False)
+        prompt += thinker.closing if rest == tags.closing else (await encoder.encode((rest,), begins=False))[0]
     for held in thoughts.answer_only(spent):
         yield held
     second = replace(job, prompt=prompt, max_tokens=job.max_tokens - spent)
-    async with aclosing(_phase(engine, second, thoughts, said, spent)) as parts:
+    async with aclosing(_phase(slot, second, thoughts, said, spent)) as parts:
         async for part in parts:
             yield part
 
 
 async def _phase(
-    engine: Engine, job: Generation, thoughts: ThoughtSplitter, said: "_Said", before: int
+    slot: Slot, job: Generation, thoughts: ThoughtSplitter, said: "_Said", before: int
 ) -> AsyncGenerator[Delta, None]:
     """One generation, told apart into thought and answer; `before` is how many tokens were drawn before it."""
-    async with aclosing(engine.generate(job)) as deltas:
+    async with aclosing(slot.generate(job)) as deltas:
         async for delta in deltas:
             drawn = before + delta.output_tokens
             if isinstance(delta, Finished):
@@ -104,11 +105,11 @@ class _Said:
         self._tokens += delta.tokens
         self._all_known = self._all_known and bool(delta.tokens)
 
-    async def tokens(self, engine: Engine, *, exactly: bool) -> tuple[int, ...]:
+    async def tokens(self, encoder: Encoder, *, exactly: bool) -> tuple[int, ...]:
         """An engine may not know every token, such as those of a character that took several, and the last one may hold
         more than was said (`exactly`): then the text is tokenised anew, which costs at worst the reading of what comes
         after the first difference."""
         if self._all_known and not exactly:
             return tuple(self._tokens)
         text = "".join(self._text)
-        return await engine.encode((text,), begins=False) if text else ()
+        return (await encoder.encode((text,), begins=False))[0] if text else ()

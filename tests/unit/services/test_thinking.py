@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 
-from sestet.contract.deltas import Delta, Finished, Generation, Sampling, Text, Thinking, Weights
+from sestet.contract.deltas import Delta, Finished, Generation, Sampling, Text, Thinking
 from sestet.contract.thinking import ThinkingTags
 from sestet.services.thinking import Thinker, think
 from sestet.turn.thinking import ThinkingStyle
@@ -15,20 +15,20 @@ SPELLED = {"<t>": (OPEN,), "</t>": (CLOSE,)}
 
 
 class OneAnswer:
-    """An engine that says the same for every job, and keeps the jobs."""
+    """An engine and its slot, which says what it is told, and keeps the jobs."""
 
-    slots = 1
-    ready = True
-    enforces_grammars = True
-    weights = Weights(100, "", "", "", ())
+    reused = 0
 
     def __init__(self, *answers: Sequence[Delta]) -> None:
         self.jobs: list[Generation] = []
         self._answers = list(answers)
 
-    async def encode(self, pieces: Sequence[str], *, begins: bool = True) -> tuple[int, ...]:
+    async def encode(self, pieces: Sequence[str], *, begins: bool = True) -> list[tuple[int, ...]]:
         assert not begins
-        return tuple(token for piece in pieces for token in SPELLED.get(piece, tuple(map(ord, piece))))
+        return [SPELLED.get(piece, tuple(map(ord, piece))) for piece in pieces]
+
+    async def snapshot(self, prompt: tuple[int, ...], name: str) -> int:
+        raise NotImplementedError
 
     async def generate(self, job: Generation) -> AsyncGenerator[Delta, None]:
         self.jobs.append(job)
@@ -40,7 +40,7 @@ def thought(engine: OneAnswer, budget: int = 3, max_tokens: int = 10) -> list[De
     async def run() -> list[Delta]:
         thinker = await Thinker.of(ThinkingStyle(TAGS, "<t>", ""), engine)
         job = Generation("r", (7, OPEN), max_tokens, Sampling(1, 1, 0), thinker.forbidden)
-        async with aclosing(think(engine, thinker, job, budget)) as deltas:
+        async with aclosing(think(engine, engine, thinker, job, budget)) as deltas:
             return [delta async for delta in deltas]
 
     return asyncio.run(run())

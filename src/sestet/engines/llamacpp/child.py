@@ -17,7 +17,7 @@ from typing import Any
 import xllamacpp
 
 from sestet.contract.deltas import Weights
-from sestet.engines.llamacpp.gguf import GgufError, GgufFacts, read_facts
+from sestet.engines.llamacpp.gguf import GgufError, GgufFacts, digest, read_facts
 from sestet.engines.llamacpp.process import Order
 from sestet.turn.template import ChatTemplate, TemplateRefused
 
@@ -29,7 +29,6 @@ PREFILL_STEP_TOKENS = 256
 PREFILL_STEP_TOKENS_LARGE = 64
 LARGE_FILE_BYTES = 4 * 2**30
 TEMPLATE_MEMORY_BYTES = 512 * 2**20
-HOST_CACHE_MIB = 1_024
 _PR_SET_PDEATHSIG = 1
 
 
@@ -45,12 +44,18 @@ def main() -> None:
             raise GgufError("the file has no chat template, so it is not a model for conversations")
         _try_template(facts)
         window, slots = _sizes(order, facts)
-        server = xllamacpp.Server(_parameters(order, window, slots))
+        os.umask(0o077)  # the states of slots are what clients said
+        parameters = _parameters(order, window, slots)
+        identity = (
+            f"{digest(Path(order.model))}-{xllamacpp.__version__}-{parameters.cache_type_k}-{parameters.cache_type_v}"
+        )
+        server = xllamacpp.Server(parameters)
     except (OSError, GgufError, RuntimeError) as error:
         print(json.dumps({"error": _reason(error)}), file=answers, flush=True)
         sys.exit(1)
     os.chmod(order.socket, 0o600)
-    print(json.dumps({"facts": asdict(facts), "window": window, "slots": slots}), file=answers, flush=True)
+    answer = {"facts": asdict(facts), "window": window, "slots": slots, "identity": identity}
+    print(json.dumps(answer), file=answers, flush=True)
     # The server runs in threads of its own; this one waits for the parent to close the pipe.
     sys.stdin.read()
     del server
@@ -101,7 +106,11 @@ def _parameters(order: Order, window: int, slots: int) -> Any:
     step = PREFILL_STEP_TOKENS_LARGE if is_large else PREFILL_STEP_TOKENS
     parameters.n_batch = step
     parameters.n_ubatch = step
-    parameters.cache_ram_mib = HOST_CACHE_MIB
+    # Its own cache of prompts beside the slots would serve any tenant what was computed for another.
+    parameters.cache_ram_mib = 0
+    parameters.cache_idle_slots = False
+    if order.snapshots:
+        parameters.slot_save_path = f"{order.snapshots}/"
     parameters.n_threads_http = slots + 8  # a stream holds a thread; the rest tokenise and answer probes
     parameters.ui = False
     parameters.endpoint_slots = False

@@ -2,20 +2,25 @@
 
 Only the fields written here ever reach the child, and only as numbers: a client's text arrives as token ids.
 The child is replaced when it dies or stops making progress; a reply it was giving ends with an error, and
-requests that had not begun wait for the next child.
+requests that had not begun wait for the next child. What its slots hold is known here, and every request says which
+of them it is for: left to choose, llama.cpp would look for the best one whoever's it is.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, Final
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeVar
 
 import aiohttp
 import orjson
 
-from sestet.contract.deltas import Delta, Finished, FinishReason, Generation, Text, Weights
+from sestet.contract.deltas import Held, Weights
 from sestet.contract.errors import ApiError, invalid
 from sestet.engines.llamacpp.process import EngineLoadError, EngineProcess, LlamaCppSettings
+from sestet.engines.llamacpp.slot import LlamaCppSlot
+from sestet.engines.slots import Places
 
 # A crash loop: this many deaths within this time, and clients are told to come back later instead of waiting.
 DEATHS_MAX = 5
@@ -23,10 +28,14 @@ DEATHS_WITHIN_S = 60.0
 BACKOFF_MAX_S = 30.0
 PATIENCE_S = 15.0  # how long a request waits for a child that is being replaced
 PROBE_EVERY_S = 5.0
-PIECES_MAX = 10_000
+PIECES_MAX = 200_000  # eight seconds of the child's time
 _CONNECT_TIMEOUT_S = 5.0
 _DEATH_SEEN_S = 0.1  # until a child's end is known here
 _TOKENIZE_TIMEOUT_S = 120.0
+_BETWEEN_PIECES = -1  # a number among texts passes through /tokenize; no token has this one
+_STATE_BYTES_BESIDE_KV = 32  # the token, its position
+
+_Result = TypeVar("_Result")
 
 Report = Callable[[str, dict[str, object]], None]
 
@@ -36,7 +45,7 @@ class LlamaCppEngine:
 
     def __init__(self, settings: LlamaCppSettings, report: Report) -> None:
         self._settings = settings
-        self._report = report
+        self.report = report
         self._child: EngineProcess | None = None
         self._session: aiohttp.ClientSession | None = None
         self._up = asyncio.Event()
@@ -46,16 +55,23 @@ class LlamaCppEngine:
         self._progress_at = 0.0
         self._stalled = False
         self._tasks: list[asyncio.Task[None]] = []
+        self.places = Places(0)
+        self._actions: set[asyncio.Task[Any]] = set()
 
     async def start(self) -> None:
         """Loads the weights; `EngineLoadError` if they cannot be served."""
         await self._bring_up()
+        # The next children get what the first one chose, so that the numbers of the slots stay good.
+        self._settings = replace(self._settings, slots=self._slots)
+        self.places = Places(self._slots)
+        self._free = asyncio.Semaphore(self._slots)
         self._tasks = [asyncio.create_task(self._supervise()), asyncio.create_task(self._probe())]
 
     async def stop(self) -> None:
-        for task in self._tasks:
+        tasks = [*self._tasks, *self._actions]
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
         await self._take_down()
 
     @property
@@ -78,72 +94,79 @@ class LlamaCppEngine:
     def pid(self) -> int | None:
         return self._child.pid if self._child else None
 
-    async def encode(self, pieces: Sequence[str], *, begins: bool = True) -> tuple[int, ...]:
-        distinct = dict.fromkeys(pieces)
-        if len(distinct) > PIECES_MAX:
-            raise invalid(f"the text spells control tokens more than {PIECES_MAX} times", "messages")
+    @property
+    def identity(self) -> str:
+        return self._identity
+
+    @property
+    def snapshot_bytes_per_token(self) -> int:
+        return self._state_bytes_per_token + _STATE_BYTES_BESIDE_KV if self._settings.snapshots else 0
+
+    async def encode(self, pieces: Sequence[str], *, begins: bool = True) -> list[tuple[int, ...]]:
+        if not pieces:
+            return []
+        # The first stands for itself: it alone may get the token that begins a text.
+        distinct = dict.fromkeys(pieces[1:])
+        if len(distinct) >= PIECES_MAX:
+            raise invalid(f"the prompt has more than {PIECES_MAX} different pieces", "messages")
+        content: list[str | int] = [pieces[0]]
+        for piece in distinct:
+            content += (_BETWEEN_PIECES, piece)
         first_adds_bos = begins and not pieces[0].startswith(self.weights.bos_token or "\0")
-        tokens = {
-            piece: await self._tokenize(piece, add_special=first_adds_bos and position == 0)
-            for position, piece in enumerate(distinct)
-        }
-        return tuple(token for piece in pieces for token in tokens[piece])
-
-    async def generate(self, job: Generation) -> AsyncGenerator[Delta, None]:
-        body: dict[str, Any] = {
-            "prompt": job.prompt,
-            "n_predict": job.max_tokens,
-            "temperature": job.sampling.temperature,
-            "top_p": job.sampling.top_p,
-            "top_k": job.sampling.top_k,
-            "min_p": 0.0,
-            "samplers": ["top_k", "top_p", "temperature"],
-            "stream": True,
-            "cache_prompt": True,
-            "return_progress": True,
-            "return_tokens": job.keep_tokens,
-            "preserved_tokens": job.shown,
-            "logit_bias": [(token, False) for token in job.forbidden],
-            "stop": job.stop,
-        }
-        if job.grammar is not None:
-            body["grammar"] = job.grammar
-        async with (
-            self._translated(),
-            await self._post("completion", orjson.dumps(body)) as answer,
-            self._progressing() as progressed,
-        ):
-            buffer = b""
-            drawn = 0
-            async for chunk in answer.content.iter_any():
-                progressed()
-                *frames, buffer = (buffer + chunk).split(b"\n\n")
-                for frame in frames:
-                    delta = _delta(frame, job)
-                    if job.max_tokens == 0:
-                        # The child draws one token even when asked for none; the prompt is read, nothing is said.
-                        delta = Finished("length", 0) if isinstance(delta, Finished) else None
-                    if isinstance(delta, Text):
-                        if len(delta.tokens) != delta.output_tokens - drawn:
-                            # Tokens that did not yet make a whole character went by unseen.
-                            delta = Text(delta.text, delta.output_tokens)
-                        drawn = delta.output_tokens
-                    if delta is not None:
-                        yield delta
-
-    async def _tokenize(self, text: str, *, add_special: bool) -> list[int]:
-        body = orjson.dumps({"content": text, "add_special": add_special, "parse_special": True})
+        body = orjson.dumps({"content": content, "add_special": first_adds_bos, "parse_special": True})
         timeout = aiohttp.ClientTimeout(total=_TOKENIZE_TIMEOUT_S)
-        async with self._translated(), await self._post("tokenize", body, timeout) as answer:
-            tokens: list[int] = orjson.loads(await answer.read())["tokens"]
-            return tokens
+        async with self.translated(), await self.post("tokenize", body, timeout=timeout) as answer:
+            first, *others = _split(orjson.loads(await answer.read())["tokens"])
+        tokens = dict(zip(distinct, others, strict=True))
+        return [first, *(tokens[piece] for piece in pieces[1:])]
 
-    async def _post(
-        self, path: str, body: bytes, timeout: aiohttp.ClientTimeout | None = None
+    @asynccontextmanager
+    async def slot(
+        self, tenant: str, prompt: tuple[int, ...], held: Held | None = None
+    ) -> AsyncGenerator[LlamaCppSlot, None]:
+        if held is not None and (not self._settings.snapshots or held.tokens > len(prompt)):
+            held = None
+        await self._free.acquire()
+        number = self.places.take(tenant, prompt, held.tokens if held else None)
+        slot = LlamaCppSlot(self, number, tenant)
+        try:
+            if held and self.places.usable(number, tenant, prompt) < held.tokens:
+                await slot.restore(prompt, held)
+            slot.reused = self.places.usable(number, tenant, prompt)
+            yield slot
+        finally:
+            slot.leave()
+            if slot.acting is None:
+                self._give_back(number)
+            else:
+                slot.acting.add_done_callback(lambda _: self._give_back(number))
+
+    def _give_back(self, number: int) -> None:
+        self.places.give_back(number)
+        self._free.release()
+
+    # What its slots need of it.
+
+    def snapshot_file(self, name: str) -> Path:
+        assert self._settings.snapshots is not None
+        return self._settings.snapshots / name
+
+    def begin(self, action: Coroutine[Any, Any, _Result]) -> asyncio.Task[_Result]:
+        task = asyncio.create_task(action)
+        self._actions.add(task)
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, action: asyncio.Task[Any]) -> None:
+        self._actions.discard(action)
+        if not action.cancelled():
+            action.exception()  # whoever waited was told; nobody may have
+
+    async def post(
+        self, path: str, body: bytes, *, timeout: aiohttp.ClientTimeout | None = None, may_ask_again: bool = True
     ) -> aiohttp.ClientResponse:
         """The child's answer. A child that cannot be reached has done nothing yet, so the next one is asked. One that
         dies before it says a word gets the request once more, in case the request was only waiting."""
-        may_ask_again = True
         while True:
             session = await self._ready_session()
             try:
@@ -177,7 +200,7 @@ class LlamaCppEngine:
         return self._session
 
     @asynccontextmanager
-    async def _progressing(self) -> AsyncIterator[Callable[[], None]]:
+    async def progressing(self) -> AsyncIterator[Callable[[], None]]:
         """Around a generation: calling what it yields says that the engine got on. One engine serves all its
         streams in turn, so any one's progress is every one's."""
 
@@ -194,14 +217,14 @@ class LlamaCppEngine:
             self._generating -= 1
 
     @asynccontextmanager
-    async def _translated(self) -> AsyncIterator[None]:
+    async def translated(self) -> AsyncIterator[None]:
         """Around every use of the link, iteration included: foreign errors become the contract's."""
         try:
             yield
         except (aiohttp.ClientError, TimeoutError, orjson.JSONDecodeError) as error:
             if self._stalled:
                 raise ApiError("api_error", "the engine made no progress and was restarted") from None
-            self._report("engine_link_failed", {"error": type(error).__name__})
+            self.report("engine_link_failed", {"error": type(error).__name__})
             raise ApiError("api_error", "the engine stopped while it was answering") from None
 
     async def _bring_up(self) -> None:
@@ -209,6 +232,8 @@ class LlamaCppEngine:
         self._child = child
         self._weights = child.weights
         self._slots = child.slots
+        self._identity = child.identity
+        self._state_bytes_per_token = child.state_bytes_per_token
         self._session = aiohttp.ClientSession(
             # A connection for each request: closing it is how a request is cancelled, and only that request.
             connector=aiohttp.UnixConnector(child.socket, force_close=True, limit=0),
@@ -223,6 +248,7 @@ class LlamaCppEngine:
     async def _take_down(self) -> None:
         self._up.clear()
         self._known.clear()
+        self.places.forget()
         if self._session is not None:
             await self._session.close()
         if self._child is not None:
@@ -247,13 +273,13 @@ class LlamaCppEngine:
                 delay_s = _backoff_s(len(self._deaths))
                 if len(self._deaths) >= DEATHS_MAX:
                     self._known.set()
-                self._report("engine_died", {"status": status, "restart_in_s": delay_s})
+                self.report("engine_died", {"status": status, "restart_in_s": delay_s})
                 await asyncio.sleep(delay_s)
                 try:
                     await self._bring_up()
-                    self._report("engine_restarted", {"pid": self.pid})
+                    self.report("engine_restarted", {"pid": self.pid})
                 except EngineLoadError as error:
-                    self._report("engine_load_failed", {"error": str(error)})
+                    self.report("engine_load_failed", {"error": str(error)})
 
     async def _probe(self) -> None:
         """A busy engine that hangs shows it by replies without progress, an idle one by not answering."""
@@ -268,7 +294,7 @@ class LlamaCppEngine:
             else:
                 hangs = not await self._answers(stall_timeout_s)
             if hangs and self._up.is_set():
-                self._report("engine_stalled", {"stall_timeout_s": stall_timeout_s})
+                self.report("engine_stalled", {"stall_timeout_s": stall_timeout_s})
                 self._stalled = True
                 self._kill()
 
@@ -288,20 +314,14 @@ def _backoff_s(deaths: int) -> float:
     return 0.0 if deaths <= 2 else min(BACKOFF_MAX_S, 0.5 * 2.0 ** (deaths - 2))
 
 
-_FINISH_REASONS: Final[Mapping[str, FinishReason]] = {"eos": "end", "limit": "length", "word": "stop"}
-
-
-def _delta(frame: bytes, job: Generation) -> Delta | None:
-    """The fact in one server-sent event of the child, if it tells one."""
-    if not frame.startswith(b"data: "):
-        if frame.startswith(b"error: "):
-            raise ApiError("api_error", "the engine failed")
-        return None
-    data = orjson.loads(frame[6:])
-    if data.get("stop"):
-        return Finished(_FINISH_REASONS[data["stop_type"]], data["tokens_predicted"])
-    if not data.get("content"):  # progress through the prompt
-        return None
-    # The child writes U+FFFD for bytes that are no UTF-8; the model did not say that, unless a grammar had it to.
-    content = data["content"] if job.grammar is not None else data["content"].replace("\ufffd", "")
-    return Text(content, data["tokens_predicted"], tuple(data["tokens"]))
+def _split(tokens: list[int]) -> Iterator[tuple[int, ...]]:
+    """The tokens between the marks."""
+    start = 0
+    while True:
+        try:
+            end = tokens.index(_BETWEEN_PIECES, start)
+        except ValueError:
+            yield tuple(tokens[start:])
+            return
+        yield tuple(tokens[start:end])
+        start = end + 1

@@ -1,11 +1,13 @@
-"""The few facts we need from a GGUF header: template, special tokens, sizes. Reads no tensor.
+"""The few facts we need of a GGUF file: from its header template, special tokens, sizes; and which file it is.
 
 Files come from strangers and their headers lie (RELIABILITY.md T43): every length is checked against the file
 before it is used, and this runs in the engine's process, never in the API's. The reader of the `gguf` package
 takes two seconds and four dependencies for the same facts (docs/decisions/0004).
 """
 
+import hashlib
 import mmap
+import os
 import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -24,6 +26,8 @@ _USER_DEFINED: Final = 4
 
 # Tokenizers that keep every character of a text; others fold white space, so their tokens may stand for any length.
 _LOSSLESS: Final = ("gpt2", "llama")
+
+_DIGESTED_BYTES: Final = 4 * 2**20
 
 
 class GgufError(ValueError):
@@ -52,6 +56,17 @@ def read_facts(path: Path) -> GgufFacts:
             raise GgufError("the file is too short to be GGUF")
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
             return _facts(_Header(data).read())
+
+
+def digest(path: Path) -> str:
+    """Tells files of weights apart by their size, beginning and end: whole ones would take minutes to read."""
+    with path.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(0)
+        found = hashlib.sha256(size.to_bytes(8) + file.read(_DIGESTED_BYTES))
+        file.seek(max(0, size - _DIGESTED_BYTES))
+        found.update(file.read(_DIGESTED_BYTES))
+    return found.hexdigest()
 
 
 class _Header:

@@ -22,7 +22,8 @@ _ANSWER_BYTES_MAX = 16 * 2**20  # templates and special tokens of large vocabula
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What the child is told to do. `window` tokens a sequence, `slots` sequences, `threads`; 0 means choose."""
+    """What the child is told to do. `window` tokens a sequence, `slots` sequences, `threads`; 0 means choose.
+    `snapshots` is the folder for the states of slots; without one none are written."""
 
     model: str
     socket: str
@@ -31,6 +32,7 @@ class Order:
     window: int
     slots: int
     threads: int
+    snapshots: str | None
 
 
 class EngineLoadError(RuntimeError):
@@ -39,7 +41,8 @@ class EngineLoadError(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class LlamaCppSettings:
-    """One set of weights. 0 means choose: window and threads by the file and machine, slots by the memory."""
+    """One set of weights. 0 means choose: window and threads by the file and machine, slots by the memory.
+    `snapshots` is a folder that exists and is this engine's own; without one it writes none."""
 
     model: Path
     window: int = 0
@@ -47,6 +50,7 @@ class LlamaCppSettings:
     threads: int = 0
     load_timeout_s: float = 600.0
     stall_timeout_s: float = 30.0
+    snapshots: Path | None = None
 
 
 class EngineProcess:
@@ -59,6 +63,8 @@ class EngineProcess:
         self.secret = secret
         self.weights: Weights
         self.slots: int
+        self.identity: str
+        self.state_bytes_per_token: int
 
     @property
     def pid(self) -> int:
@@ -114,6 +120,7 @@ class EngineProcess:
             window=settings.window,
             slots=settings.slots,
             threads=settings.threads,
+            snapshots=str(settings.snapshots) if settings.snapshots else None,
         )
         assert self._process.stdin is not None
         assert self._process.stdout is not None
@@ -131,6 +138,8 @@ class EngineProcess:
         if "error" in answer:
             raise EngineLoadError(f"{settings.model}: {answer['error']}")
         self.slots = answer["slots"]
+        self.identity = answer["identity"]
+        self.state_bytes_per_token = answer["facts"]["kv_bytes_per_token"]
         self.weights = _weights(answer["facts"], answer["window"])
 
 
@@ -146,8 +155,10 @@ def _weights(facts: Mapping[str, Any], window: int) -> Weights:
 
 
 def _environment() -> dict[str, str]:
-    """Ours without our own settings, some of which are secrets."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("SESTET_")}
+    """Ours without our own settings, some of which are secrets. A child that fails ends at once: ggml would have a
+    debugger look at it first."""
+    ours = {name: value for name, value in os.environ.items() if not name.startswith("SESTET_")}
+    return ours | {"GGML_NO_BACKTRACE": "1"}
 
 
 def _runtime_folder() -> Path:
