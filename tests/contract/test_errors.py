@@ -36,7 +36,6 @@ UNSUPPORTED_VALUES = {
     "container": "container_1",
     "inference_geo": "us",
     "speed": "fast",
-    "diagnostics": {"previous_message_id": None},
     "context_management": {"edits": [{"type": "clear_tool_uses_20250919"}]},
     "mcp_servers": [{"type": "url", "name": "x", "url": "https://example.com"}],
     "compaction": {"type": "summarize"},

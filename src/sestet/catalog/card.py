@@ -29,7 +29,8 @@ class BetaLimit:
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """One snapshot: its id never moves, its aliases may. Windows and outputs are in tokens."""
+    """One snapshot: its id never moves, its aliases may. Windows, outputs and `cache_minimum`, the shortest prefix that
+    is cached, are in tokens."""
 
     id: str
     display_name: str
@@ -47,6 +48,7 @@ class Card:
     price: PriceList | None = None
     long_context: LongContext | None = None
     priority_tier: bool = True
+    cache_minimum: int = 64
     limited_with: str = ""
     prefill: bool = True
     one_of_temperature_top_p: bool = False

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from sestet.contract.caching import CacheMiss
 from sestet.contract.errors import ApiError
 from sestet.contract.tiers import Tier
 
@@ -39,6 +40,7 @@ class MessageStart:
     model: str
     usage: Usage
     tier: Tier = "standard"
+    cache_miss: CacheMiss | None = None
 
 
 @dataclass(frozen=True, slots=True)

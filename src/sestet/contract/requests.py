@@ -19,6 +19,8 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from sestet.contract.caching import LIFETIME_DEFAULT, Lifetime
+
 MESSAGES_MAX = 100_000
 TOOLS_MAX = 1_000
 THINKING_BUDGET_MIN = 1_024
@@ -31,7 +33,6 @@ UNSUPPORTED: Final[Mapping[str, tuple[object, ...]]] = {
     "container": (),
     "inference_geo": ("not_available",),
     "speed": ("standard",),
-    "diagnostics": (),
     "context_management": ({}, {"edits": []}),
     "mcp_servers": ([],),
     "compaction": (),
@@ -73,10 +74,14 @@ class Shape(BaseModel):
 
 
 class CacheControl(Shape):
-    """A cache breakpoint. Accepted and without effect until prompt caching arrives; usage says so with zeros."""
+    """A cache breakpoint: the prompt up to the end of this block is kept for so long (WIRE.md section 2.8)."""
 
     type: Literal["ephemeral"]
-    ttl: Literal["5m", "1h"] | None = None
+    ttl: Lifetime | None = None
+
+    @property
+    def lifetime(self) -> Lifetime:
+        return self.ttl or LIFETIME_DEFAULT
 
 
 def _refuse(value: object) -> object:
@@ -392,6 +397,12 @@ class Metadata(Shape):
     user_id: Annotated[str, Field(max_length=256)] | None = None
 
 
+class Diagnostics(Shape):
+    """Asks why the prompt cache could not reuse the prefix of an earlier request of this client."""
+
+    previous_message_id: Annotated[str, Field(max_length=256)] | None = None
+
+
 class PromptRequest(Shape):
     """What a reply and a token count have in common: all that shapes the prompt."""
 
@@ -438,6 +449,7 @@ class MessagesRequest(PromptRequest):
     top_p: Annotated[float, Field(ge=0, le=1)] | None = None
     top_k: Annotated[int, Field(ge=0, le=MAX_TOKENS_MAX)] | None = None
     metadata: Metadata | None = None
+    diagnostics: Diagnostics | None = None
     service_tier: Literal["auto", "standard_only"] | None = None
 
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Literal
 
+from sestet.contract.caching import CacheMiss
 from sestet.contract.deltas import Delta, Finished, Text, Thinking, ToolCall, ToolInput
 from sestet.contract.events import (
     BlockDelta,
@@ -66,8 +67,14 @@ class Assembler:
             self._usage = replace(self._usage, output_tokens=self._output_tokens, thinking_tokens=self._thinking_tokens)
         return self._usage
 
-    def start(self, message_id: str, model: str, tier: Tier = "standard") -> MessageStart:
-        return MessageStart(message_id, model, self.usage, tier)
+    def start(
+        self, message_id: str, model: str, tier: Tier = "standard", cache_miss: CacheMiss | None = None
+    ) -> MessageStart:
+        return MessageStart(message_id, model, self.usage, tier, cache_miss)
+
+    def read(self, usage: Usage) -> None:
+        """What the prompt turned out to cost, before anything was said."""
+        self._usage = usage
 
     def feed(self, delta: Delta) -> list[Event]:
         """The events that this fact calls for, in order; often none or one."""

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import assert_never
 
+from sestet.contract.caching import CacheMiss
 from sestet.contract.events import (
     BlockDelta,
     BlockKind,
@@ -41,6 +42,7 @@ class Message:
     stop_sequence: str | None
     usage: Usage
     tier: Tier = "standard"
+    cache_miss: CacheMiss | None = None
 
 
 def fold(events: Iterable[Event]) -> Message:
@@ -75,4 +77,13 @@ def fold(events: Iterable[Event]) -> Message:
         Block(block.kind, "".join(parts), seals.get(block.index, block.data), block.name)
         for block, parts in zip(blocks, texts, strict=True)
     )
-    return Message(start.message_id, start.model, content, end.stop_reason, end.stop_sequence, end.usage, start.tier)
+    return Message(
+        start.message_id,
+        start.model,
+        content,
+        end.stop_reason,
+        end.stop_sequence,
+        end.usage,
+        start.tier,
+        start.cache_miss,
+    )

@@ -2,10 +2,11 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Literal
 
+from sestet.contract.caching import Lifetime
 from sestet.contract.errors import invalid
 from sestet.contract.requests import (
     InputBlock,
@@ -16,6 +17,7 @@ from sestet.contract.requests import (
     ToolResultBlock,
     ToolUseBlock,
 )
+from sestet.turn.breakpoints import lifetime_of
 from sestet.turn.thoughts import ThoughtChecker
 
 Role = Literal["user", "assistant", "system"]
@@ -33,7 +35,10 @@ _ROLE_OF = {
 
 @dataclass(frozen=True, slots=True)
 class Said:
+    """`lifetime`, here and below, is that of the cache breakpoint at this block."""
+
     text: str
+    lifetime: Lifetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +54,7 @@ class Called:
 
     name: str
     input: str
+    lifetime: Lifetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +64,7 @@ class Answered:
     name: str
     text: str
     is_error: bool
+    lifetime: Lifetime | None = None
 
 
 Part = Said | Thought | Called | Answered
@@ -65,7 +72,8 @@ Part = Said | Thought | Called | Answered
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """What one side said. `text` is all of its own text; `parts` are there where it was more than text."""
+    """What one side said. `text` is all of its own text; `parts` are there where it was more than one block of text, or
+    one that is to be cached."""
 
     role: Role
     text: str
@@ -101,9 +109,22 @@ def turns_of(messages: Sequence[InputMessage], thoughts: ThoughtChecker, *, keep
     return turns
 
 
+def cached(turns: tuple[Turn, ...], lifetime: Lifetime) -> tuple[Turn, ...]:
+    """The same with a breakpoint at the last block."""
+    *before, last = turns
+    parts = list(last.parts or (Said(last.text),))
+    for at in range(len(parts) - 1, -1, -1):
+        part = parts[at]
+        if not isinstance(part, Thought):
+            parts[at] = replace(part, lifetime=lifetime)
+            break
+    return (*before, replace(last, parts=tuple(parts)))
+
+
 def _turn(role: Role, parts: Sequence[Part]) -> Turn:
     text = BLOCK_SEPARATOR.join([part.text for part in parts if isinstance(part, Said)])
-    return Turn(role, text, () if all(isinstance(part, Said) for part in parts) else tuple(parts))
+    is_plain = not parts or (len(parts) == 1 and isinstance(parts[0], Said) and parts[0].lifetime is None)
+    return Turn(role, text, () if is_plain else tuple(parts))
 
 
 def _parts(
@@ -113,28 +134,31 @@ def _parts(
         if message.content:
             yield Said(message.content)
         return
-    if _is_text(message.content):
-        text = join_text(message.content)
-        if text:
-            yield Said(text)
-        return
     genuine = thoughts.check(message.content, f"messages.{position}.content")
     for at, block in enumerate(message.content):
         match block:
-            case TextBlock(text=text):
-                yield Said(text)
+            case TextBlock():
+                yield said(block)
             case ToolUseBlock():
-                yield Called(block.name, json.dumps(block.input, ensure_ascii=False))
+                yield Called(block.name, json.dumps(block.input, ensure_ascii=False), lifetime_of(block.cache_control))
             case ToolResultBlock():
-                yield Answered(calls[block.tool_use_id], join_text(block.content), bool(block.is_error))
+                yield _answered(block, calls[block.tool_use_id])
             case _ if in_loop and at in genuine:
                 yield Thought(genuine[at])
 
 
-def join_text(content: str | Sequence[InputBlock] | None) -> str:
-    if content is None or isinstance(content, str):
-        return content or ""
-    return BLOCK_SEPARATOR.join([block.text for block in content if isinstance(block, TextBlock)])
+def said(block: TextBlock) -> Said:
+    return Said(block.text, lifetime_of(block.cache_control))
+
+
+def _answered(block: ToolResultBlock, name: str) -> Answered:
+    """A breakpoint within the answer stands for one at its end."""
+    blocks = () if block.content is None or isinstance(block.content, str) else block.content
+    text = block.content if isinstance(block.content, str) else BLOCK_SEPARATOR.join([one.text for one in blocks])
+    inner = [one.cache_control for one in blocks if one.cache_control is not None]
+    return Answered(
+        name, text, bool(block.is_error), lifetime_of(block.cache_control or (inner[-1] if inner else None))
+    )
 
 
 def _is_text(blocks: Sequence[InputBlock]) -> bool:

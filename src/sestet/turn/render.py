@@ -3,11 +3,14 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
+from typing import NamedTuple
 
+from sestet.contract.caching import Level, Lifetime
 from sestet.contract.errors import ApiError, invalid
 from sestet.contract.tools import ToolSyntax
 from sestet.turn.history import BLOCK_SEPARATOR, Answered, Called, Said, Thought, Turn
-from sestet.turn.template import ChatTemplate, Marker, TemplateRefused
+from sestet.turn.template import BlockEnd, ChatTemplate, Marker, Segment, TemplateRefused
 from sestet.turn.thinking import ThinkingStyle
 from sestet.turn.tools import described
 from sestet.turn.validate import ValidPrompt
@@ -21,8 +24,28 @@ class Style:
     tools: ToolSyntax
 
 
-def render(prompt: ValidPrompt, template: ChatTemplate, style: Style) -> tuple[str, ...]:
-    """The rendered prompt; its tokens are what `input_tokens` counts."""
+class Block(NamedTuple):
+    """A block of a request as part of a rendered prompt. `lifetime` is that of the cache breakpoint at its end."""
+
+    level: Level
+    lifetime: Lifetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """A prompt in segments: one for each of `blocks`, ending where the block ends, and one for what follows the last.
+    No blocks where the template does not show them all as they are. Its tokens are what `input_tokens` counts."""
+
+    segments: tuple[Segment, ...]
+    blocks: tuple[Block, ...]
+
+    @property
+    def pieces(self) -> tuple[str, ...]:
+        return tuple(chain.from_iterable(self.segments))
+
+
+def render(prompt: ValidPrompt, template: ChatTemplate, style: Style) -> Rendered:
+    """The prompt that these weights read."""
     messages: list[tuple[str, list[str]]] = [(turn.role, _content(turn, style)) for turn in prompt.turns]
     if not template.takes_late_system:
         messages = _without_late_system(messages)
@@ -32,7 +55,7 @@ def render(prompt: ValidPrompt, template: ChatTemplate, style: Style) -> tuple[s
     elif system:
         messages[0] = ("user", [*system, "\n\n", *messages[0][1]])
     try:
-        pieces = template.render(
+        segments = template.render(
             [{"role": role, "content": content} for role, content in messages],
             continue_last=prompt.prefill,
             thinking=prompt.thinking,
@@ -40,34 +63,52 @@ def render(prompt: ValidPrompt, template: ChatTemplate, style: Style) -> tuple[s
         )
     except TemplateRefused as error:
         raise invalid(f"the model's chat template refuses this conversation: {error}", "messages") from error
-    if prompt.prefill:
-        return pieces
-    ending = style.thinking.opening if prompt.thinking else style.thinking.skipping
-    return (*pieces[:-1], pieces[-1] + ending)
+    if not prompt.prefill:
+        *before, last = segments
+        ending = style.thinking.opening if prompt.thinking else style.thinking.skipping
+        segments = (*before, (*last[:-1], "".join(last[-1:]) + ending))
+    ends = [one for _, content in messages for one in content if isinstance(one, BlockEnd)]
+    blocks = tuple([Block(end.level, end.lifetime) for end in ends])
+    return Rendered(segments, blocks if len(segments) > len(blocks) else ())
 
 
 def _system(prompt: ValidPrompt, style: Style) -> list[str]:
-    """The client's system prompt, and after it what the weights must know: tools, a schema, how to think."""
-    paragraphs: list[list[str]] = [[prompt.system]] if prompt.system is not None else []
+    """The tools, the client's system prompt, and after them what the weights must know of this reply: a schema, how to
+    think. In the order in which prompts are cached, so that what changes oftener comes later."""
+    paragraphs: list[list[str]] = []
     if prompt.tools is not None:
         before, _, after = style.tools.instruction.partition("{tools}")
-        lines = "\n".join(described(tool) for tool in prompt.tools.tools)
-        paragraphs.append([Marker(before), lines, Marker(after)])
+        lines = _joined([_block(described(tool), "tools", tool.lifetime) for tool in prompt.tools.tools], "\n")
+        paragraphs.append([Marker(before), *lines, Marker(after)])
+    if prompt.system:
+        paragraphs.append(
+            _joined([_block(part.text, "system", part.lifetime) for part in prompt.system], BLOCK_SEPARATOR)
+        )
     if prompt.schema is not None:
         schema = json.dumps(prompt.schema, ensure_ascii=False)
         paragraphs.append(["Answer with one JSON value that satisfies this JSON Schema, and nothing else:\n", schema])
     if prompt.thinking and style.thinking.tags.instruction is not None:
         paragraphs.append([style.thinking.tags.instruction])
+    return _joined(paragraphs, "\n\n")
+
+
+def _joined(parts: Sequence[Sequence[str]], separator: str) -> list[str]:
     joined: list[str] = []
-    for paragraph in paragraphs:
-        joined += ["\n\n", *paragraph] if joined else paragraph
+    for part in parts:
+        joined += [separator, *part] if joined else part
     return joined
+
+
+def _block(text: str, level: Level, lifetime: Lifetime | None) -> list[str]:
+    """Its end is before white space at the end, which templates may cut off."""
+    kept = text.rstrip()
+    return [kept, BlockEnd(level, lifetime), text[len(kept) :]]
 
 
 def _content(turn: Turn, style: Style) -> list[str]:
     """What one side said, as the family writes it."""
     if not turn.parts:
-        return [turn.text]
+        return _block(turn.text, "messages", None) if turn.text else [""]
     tools, thinking = style.tools, style.thinking.tags
     content: list[str] = []
     calls_before = False
@@ -77,15 +118,17 @@ def _content(turn: Turn, style: Style) -> list[str]:
             content.append(Marker(tools.between) if called and calls_before else BLOCK_SEPARATOR)
         match part:
             case Said(text):
-                content.append(text)
+                content += _block(text, "messages", part.lifetime)
             case Thought(text):
                 content += [Marker(thinking.open), text, _ThoughtEnd(thinking.closing)]
             case Called(name, arguments):
                 head = [Marker(tools.begin), Marker(tools.before_name), name, Marker(tools.before_input)]
-                content += [*head, arguments, Marker(tools.after_input)]
+                content += [*head, arguments, Marker(tools.after_input), BlockEnd("messages", part.lifetime)]
             case Answered(_, text, is_error):
                 before, _, after = tools.result.partition("{content}")
-                content += [Marker(before), f"Error: {text}" if is_error else text, Marker(after)]
+                answer = f"Error: {text}" if is_error else text
+                # Some templates look whether a message ends as an answer does, so the block ends just before.
+                content += [Marker(before), answer, BlockEnd("messages", part.lifetime), Marker(after)]
         calls_before = called
     return content
 
@@ -100,8 +143,9 @@ def refuse_hopeless(prompt: ValidPrompt, window: int, token_characters_max: int)
     """Refuses a prompt that cannot fit whatever its tokens are, before anything is done with all of its text."""
     if token_characters_max == 0:
         return
-    characters = len(prompt.system or "") + sum(turn.characters for turn in prompt.turns)
-    least_tokens = characters // token_characters_max
+    characters = sum(len(part.text) for part in prompt.system) + sum(turn.characters for turn in prompt.turns)
+    blocks = sum(len(turn.parts) or 1 for turn in prompt.turns)  # none shares a token with another
+    least_tokens = max(characters // token_characters_max, blocks)
     longest = window - 1
     if least_tokens > longest:
         raise ApiError(

@@ -13,6 +13,7 @@ from itertools import pairwise
 
 from minijinja import Environment, TemplateError
 
+from sestet.contract.caching import Level, Lifetime
 from sestet.contract.deltas import Weights
 from sestet.contract.errors import invalid
 
@@ -28,7 +29,22 @@ class Marker(str):
     __slots__ = ()
 
 
+class BlockEnd(Marker):
+    """Where a block of the request ends: the prompt is cut there, so that what comes before has the same tokens
+    whatever follows."""
+
+    level: Level
+    lifetime: Lifetime | None
+
+    def __new__(cls, level: Level, lifetime: Lifetime | None) -> "BlockEnd":
+        self = super().__new__(cls)
+        self.level = level
+        self.lifetime = lifetime
+        return self
+
+
 Content = Sequence[str]  # pieces of one message's text, a client's and ours
+Segment = tuple[str, ...]  # pieces that are tokenised apart from each other
 
 
 class TemplateRefused(ValueError):
@@ -64,15 +80,17 @@ class ChatTemplate:
         continue_last: bool = False,
         thinking: bool = False,
         effort: str | None = None,
-    ) -> tuple[str, ...]:
-        """The prompt, cut into pieces that are to be tokenised apart from each other.
+    ) -> tuple[Segment, ...]:
+        """The prompt, cut where blocks end: one segment for each `BlockEnd` in it, in their order, and one for what
+        follows the last. A template that leaves out or repeats what it is given yields a single segment.
 
         With `continue_last` the text ends inside the last message, otherwise where the assistant begins. `thinking`
         and `effort` are what families with such switches are told.
         """
-        guard = _guard(messages)
+        guard, cut = _guards(messages)
         guarded = [
-            {"role": str(message["role"]), "content": self._guarded(message["content"], guard)} for message in messages
+            {"role": str(message["role"]), "content": self._guarded(message["content"], guard, cut)}
+            for message in messages
         ]
         if continue_last:
             guarded[-1]["content"] += guard
@@ -81,12 +99,18 @@ class ChatTemplate:
             if guard not in text:
                 raise TemplateRefused("it leaves out the message that is to be continued")
             text = text[: text.rindex(guard)]
-        return tuple(filter(None, text.split(guard)))
+        segments = text.split(cut)
+        if len(segments) - 1 != sum(isinstance(one, BlockEnd) for message in messages for one in message["content"]):
+            segments = ["".join(segments)]
+        return tuple([tuple(filter(None, segment.split(guard))) for segment in segments])
 
-    def _guarded(self, content: str | Content, guard: str) -> str:
-        return "".join(
-            str(one) if isinstance(one, Marker) else self._cut_specials(one, guard) for one in _pieces(content)
-        )
+    def _guarded(self, content: str | Content, guard: str, cut: str) -> str:
+        return "".join([self._as_text(one, guard, cut) for one in _pieces(content)])
+
+    def _as_text(self, piece: str, guard: str, cut: str) -> str:
+        if isinstance(piece, Marker):
+            return cut if isinstance(piece, BlockEnd) else str(piece)
+        return self._cut_specials(piece, guard)
 
     def _cut_specials(self, text: str, guard: str) -> str:
         """A match at a time, not one `sub`: other requests run between two of thirty million characters' worth."""
@@ -143,11 +167,15 @@ def _first_line(error: Exception) -> str:
     return next(iter(str(error).splitlines()), "") or "it fails without saying why"
 
 
-def _guard(messages: Sequence[Mapping[str, str | Content]]) -> str:
+def _guards(messages: Sequence[Mapping[str, str | Content]]) -> tuple[str, str]:
+    """Two characters that no text holds."""
+    free = []
     for candidate in _NONCHARACTERS:
         if not any(candidate in piece for message in messages for piece in _pieces(message["content"])):
-            return candidate
-    raise invalid("the text holds all 32 Unicode noncharacters U+FDD0 to U+FDEF; leave one out", "messages")
+            free.append(candidate)
+            if len(free) == 2:
+                return free[0], free[1]
+    raise invalid("the text holds nearly all of the Unicode noncharacters U+FDD0 to U+FDEF; leave two out", "messages")
 
 
 def _pieces(content: str | Content) -> Content:

@@ -15,6 +15,7 @@ from sestet.contract.requests import (
     ToolChoiceNone,
     ToolChoiceTool,
 )
+from sestet.turn.breakpoints import lifetime_of
 from sestet.turn.schemas import check, check_size, references
 from sestet.turn.tools import ToolPlan, ToolSpec
 
@@ -57,7 +58,8 @@ def _spec(tool: CustomTool | ClientTool, path: str, extended: bool) -> ToolSpec:
     if strict:
         check(schema, schema_path, extended=extended)
     _check_examples(tool.input_examples or (), schema, path)
-    return ToolSpec(tool.name, tool.description or "", schema, strict, tuple(tool.input_examples or ()), path)
+    examples = tuple(tool.input_examples or ())
+    return ToolSpec(tool.name, tool.description or "", schema, strict, examples, path, lifetime_of(tool.cache_control))
 
 
 def _client_tool(tool: ClientTool, path: str) -> ToolSpec:
@@ -73,7 +75,8 @@ def _client_tool(tool: ClientTool, path: str) -> ToolSpec:
         properties = {**properties, "command": {**properties["command"], **commands}}
     schema = {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
     _check_examples(tool.input_examples or (), schema, path)
-    return ToolSpec(tool.name, description, schema, True, tuple(tool.input_examples or ()), path)
+    examples = tuple(tool.input_examples or ())
+    return ToolSpec(tool.name, description, schema, True, examples, path, lifetime_of(tool.cache_control))
 
 
 def _check_examples(examples: Sequence[Mapping[str, Any]], schema: Mapping[str, Any], path: str) -> None:

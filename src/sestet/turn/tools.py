@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, NoReturn
 
+from sestet.contract.caching import Lifetime
 from sestet.contract.deltas import Text, ToolCall, ToolInput
 from sestet.contract.errors import ApiError
 from sestet.contract.tools import ToolSyntax
@@ -21,6 +22,7 @@ class ToolSpec:
     strict: bool
     examples: tuple[Mapping[str, Any], ...]
     path: str
+    lifetime: Lifetime | None = None  # of the cache breakpoint at this tool
 
 
 @dataclass(frozen=True, slots=True)

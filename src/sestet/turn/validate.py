@@ -3,8 +3,9 @@
 Only what these functions return reaches an engine. Rules and texts: WIRE.md sections 0, 2.1 and 2.4.
 """
 
+import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sestet.contract.deltas import Sampling
@@ -19,7 +20,8 @@ from sestet.contract.requests import (
 )
 from sestet.contract.thinking import Display, ThinkingType
 from sestet.contract.versions import NO_SAMPLING_SINCE, ApiVersion
-from sestet.turn.history import Turn, join_text, turns_of
+from sestet.turn.breakpoints import check_breakpoints
+from sestet.turn.history import Said, Turn, cached, said, turns_of
 from sestet.turn.schemas import check, check_size
 from sestet.turn.thinking import effort_budget
 from sestet.turn.thoughts import ThoughtChecker
@@ -43,15 +45,18 @@ class ModelRules:
     display: Display = "summarized"
     interleaved: bool = False
     extended_schemas: bool = False
+    volatile: tuple[re.Pattern[str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class ValidPrompt:
     """Turns alternate, and only an assistant's may be empty: one that was all thought, for thoughts of earlier turns
     are not in it. With `prefill` the last one is the assistant's and is to be continued. `effort` shapes the prompt of
-    families that have such a switch. The text of the reply is one JSON value of `schema`, if there is one."""
+    families that have such a switch. The text of the reply is one JSON value of `schema`, if there is one. `settings`
+    is what messages in a cache depend on beside the text: they are of use only to a request with the same.
+    `without_line` says that the system prompt lost its first line, which is another in every request."""
 
-    system: str | None
+    system: tuple[Said, ...]
     turns: tuple[Turn, ...]
     prefill: bool
     thinking: bool = False
@@ -59,6 +64,8 @@ class ValidPrompt:
     tools: ToolPlan | None = None
     schema: Mapping[str, Any] | None = None
     schema_path: str = ""
+    settings: str = ""
+    without_line: bool = False
 
     @property
     def callable_plan(self) -> ToolPlan | None:
@@ -121,7 +128,37 @@ def validate_prompt(request: PromptRequest, rules: ModelRules, thoughts: Thought
             )
         if not last.text:
             turns, prefill = turns[:-1], False
-    return ValidPrompt(join_text(request.system) or None, turns, prefill, thinking, effort, tools, schema, schema_path)
+    automatic = check_breakpoints(request)
+    if automatic is not None:
+        turns = cached(turns, automatic)
+    settings = _settings(_asked(request, rules), effort, tools)
+    system, without_line = _system(request, rules)
+    return ValidPrompt(
+        system, turns, prefill, thinking, effort, tools, schema, schema_path, settings, without_line=without_line
+    )
+
+
+def _system(request: PromptRequest, rules: ModelRules) -> tuple[tuple[Said, ...], bool]:
+    """The system prompt, without a first line that agents write anew with every request: it is not meant for the model,
+    and no prefix would ever be the same. And whether there was such a line."""
+    if request.system is None or isinstance(request.system, str):
+        parts: tuple[Said, ...] = (Said(request.system),) if request.system else ()
+    else:
+        parts = tuple(said(block) for block in request.system)
+    if parts and rules.volatile:
+        line, _, rest = parts[0].text.partition("\n")
+        if any(pattern.fullmatch(line) for pattern in rules.volatile):
+            first = (replace(parts[0], text=rest),) if rest else ()
+            return (*first, *parts[1:]), True
+    return parts, False
+
+
+def _settings(thinking: Thinking | None, effort: Effort | None, tools: ToolPlan | None) -> str:
+    """What invalidates messages in a cache: how to think, and which tools may be called (WIRE.md section 2.8)."""
+    budget = thinking.budget_tokens if isinstance(thinking, ThinkingEnabled) else None
+    kind = "disabled" if thinking is None else thinking.type
+    callable_ = None if tools is None else (tools.choice, tools.callable_names, tools.parallel)
+    return repr((kind, budget, effort, callable_))
 
 
 def validate(

@@ -55,6 +55,7 @@ def test_the_least_request_has_nothing_else_set() -> None:
         "top_p": None,
         "top_k": None,
         "metadata": None,
+        "diagnostics": None,
         "service_tier": None,
     } == request.model_dump()
 
@@ -250,7 +251,6 @@ def test_the_fields_refused_are_those_of_the_contract() -> None:
         "compaction",
         "container",
         "context_management",
-        "diagnostics",
         "fallback_credit_token",
         "fallbacks",
         "inference_geo",

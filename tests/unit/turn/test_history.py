@@ -330,7 +330,20 @@ def test_a_thought_that_was_changed_is_refused_in_a_loop() -> None:
     assert "messages.1.content.0" == refused(ASK, assistant(changed, use()), user(result()))[0]
 
 
-def test_only_text_needs_no_parts() -> None:
-    assert [Turn("user", "hi\na\nb"), Turn("assistant", "c\nd")] == turns(
-        ASK, user(text("a"), text("b")), assistant(text("c"), text("d"))
-    )
+def test_one_block_of_text_needs_no_parts() -> None:
+    assert [
+        Turn("user", "hi\na\nb", (Said("hi"), Said("a"), Said("b"))),
+        Turn("assistant", "c"),
+    ] == turns(ASK, user(text("a"), text("b")), assistant(text("c")))
+
+
+def test_a_breakpoint_stays_with_its_block() -> None:
+    hour = {"cache_control": {"type": "ephemeral", "ttl": "1h"}}
+    short = {"cache_control": {"type": "ephemeral"}}
+    answer = {**result(), "content": [{**text("1"), **short}, text("2")]}
+
+    assert [
+        Turn("user", "hi", (Said("hi", "1h"),)),
+        Turn("assistant", "", (Called("a", "{}", "5m"),)),
+        Turn("user", "so", (Answered("a", "1\n2", False, "5m"), Said("so"))),
+    ] == turns(user({**text("hi"), **hour}), assistant({**use(), **short}), user(answer, text("so")))

@@ -1,6 +1,7 @@
 """The one renderer, and what fits after a prompt."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -20,33 +21,41 @@ LATE_SYSTEM = (HELLO, Turn("system", "answer in French"))
 
 
 def prompt(*turns: Turn, system: str | None = None, prefill: bool = False) -> ValidPrompt:
-    return ValidPrompt(system, turns, prefill)
+    return ValidPrompt(said(system), turns, prefill)
+
+
+def said(text: str | None) -> tuple[Said, ...]:
+    return () if text is None else (Said(text),)
 
 
 def test_the_system_prompt_comes_first() -> None:
-    pieces = render(prompt(HELLO, system="be brief"), CHATML.compiled(), STYLE)
+    pieces = render(prompt(HELLO, system="be brief"), CHATML.compiled(), STYLE).pieces
 
     assert (
-        "<|im_start|>system\nbe brief<|im_end|>\n<|im_start|>user\nhello<|im_end|>\n<|im_start|>assistant\n",
+        "<|im_start|>system\nbe brief",
+        "<|im_end|>\n<|im_start|>user\nhello",
+        "<|im_end|>\n<|im_start|>assistant\n",
     ) == pieces
 
 
 def test_a_late_system_message_keeps_its_role_where_the_family_has_it() -> None:
     assert (
-        "<|im_start|>user\nhello<|im_end|>\n<|im_start|>system\nanswer in French<|im_end|>\n<|im_start|>assistant\n",
-    ) == render(prompt(*LATE_SYSTEM), CHATML.compiled(), STYLE)
+        "<|im_start|>user\nhello",
+        "<|im_end|>\n<|im_start|>system\nanswer in French",
+        "<|im_end|>\n<|im_start|>assistant\n",
+    ) == render(prompt(*LATE_SYSTEM), CHATML.compiled(), STYLE).pieces
 
 
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
 def test_a_late_system_message_reaches_every_family(family: Family) -> None:
-    text = "".join(render(prompt(*LATE_SYSTEM), family.compiled(), STYLE))
+    text = "".join(render(prompt(*LATE_SYSTEM), family.compiled(), STYLE).pieces)
 
     assert ["hello", "answer in French"] == [part for part in ("hello", "answer in French") if part in text]
 
 
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
 def test_a_system_prompt_reaches_every_family(family: Family) -> None:
-    text = "".join(render(prompt(HELLO, system="be brief"), family.compiled(), STYLE))
+    text = "".join(render(prompt(HELLO, system="be brief"), family.compiled(), STYLE).pieces)
 
     assert ["be brief", "hello"] == [part for part in ("be brief", "hello") if part in text]
 
@@ -54,15 +63,50 @@ def test_a_system_prompt_reaches_every_family(family: Family) -> None:
 @pytest.mark.parametrize("family", [MISTRAL, GEMMA], ids=lambda family: family.name)
 def test_a_reply_after_a_late_system_message_is_rendered(family: Family) -> None:
     turns = (*LATE_SYSTEM, Turn("assistant", "bonjour"), Turn("user", "merci"))
-    text = "".join(render(prompt(*turns), family.compiled(), STYLE))
+    text = "".join(render(prompt(*turns), family.compiled(), STYLE).pieces)
 
     assert text.index("answer in French") < text.index("bonjour") < text.index("merci")
 
 
 def test_a_prefill_is_continued() -> None:
-    pieces = render(prompt(HELLO, Turn("assistant", "The answer is"), prefill=True), CHATML.compiled(), STYLE)
+    pieces = render(prompt(HELLO, Turn("assistant", "The answer is"), prefill=True), CHATML.compiled(), STYLE).pieces
 
-    assert ("<|im_start|>user\nhello<|im_end|>\n<|im_start|>assistant\nThe answer is",) == pieces
+    assert ("<|im_start|>user\nhello", "<|im_end|>\n<|im_start|>assistant\nThe answer is") == pieces
+
+
+def test_a_prompt_is_cut_where_blocks_end() -> None:
+    turns = (
+        Turn("user", "one\ntwo \n", (Said("one"), Said("two \n", "5m"))),
+        assistant(Thought("hm"), Said("so"), Called("a", "{}", "5m")),
+        Turn("user", "", (Answered("a", "ok", False, "1h"),)),
+    )
+    tools = ToolPlan((replace(SPEC, lifetime="1h"), SPEC), "auto", ("a",), True)
+    asked = ValidPrompt((Said("be brief", "1h"), Said("be kind")), turns, False, tools=tools)
+    rendered = render(asked, CHATML.unguarded(), STYLE)
+
+    assert (
+        (f"<|im_start|>system\nTools:\n{TOLD_OF}",),
+        (f"\n{TOLD_OF}",),
+        ("\n\nbe brief",),
+        ("\nbe kind",),
+        ("<|im_end|>\n<|im_start|>user\none",),
+        ("\ntwo",),
+        (" \n<|im_end|>\n<|im_start|>assistant\n<think>\nhm\n</think>\n\nso",),
+        ('\n<tool_call>\n{"name": "a", "arguments": {}}\n</tool_call>',),
+        ("<|im_end|>\n<|im_start|>user\n<tool_response>\nok",),
+        ("\n</tool_response><|im_end|>\n<|im_start|>assistant\n",),
+    ) == rendered.segments
+    assert (
+        *(("tools", "1h"), ("tools", None), ("system", "1h"), ("system", None)),
+        *(("messages", lifetime) for lifetime in (None, "5m", None, "5m", "1h")),
+    ) == rendered.blocks
+
+
+def test_a_template_that_leaves_something_out_shows_no_blocks() -> None:
+    template = compiled("{% for m in messages[1:] %}{{ m.content }}{% endfor %}")
+    rendered = render(prompt(HELLO, Turn("user", "bye")), template, STYLE)
+
+    assert ((("bye",),), ()) == (rendered.segments, rendered.blocks)
 
 
 def test_a_conversation_the_template_refuses_is_a_400_with_the_templates_own_words() -> None:
@@ -105,17 +149,17 @@ MARKERS = ("<tool_call>", "</tool_call>", "<tool_response>", "</tool_response>",
 
 def plain(*turns: Turn, **fields: Any) -> str:
     """The rendered prompt for a vocabulary without control tokens, where nothing is cut."""
-    prompt = ValidPrompt(fields.pop("system", None), turns, False, **fields)
-    return "".join(render(prompt, CHATML.unguarded(), STYLE))
+    prompt = ValidPrompt(said(fields.pop("system", None)), turns, False, **fields)
+    return "".join(render(prompt, CHATML.unguarded(), STYLE).pieces)
 
 
 def assistant(*parts: Part) -> Turn:
     return Turn("assistant", "\n".join(part.text for part in parts if isinstance(part, Said)), parts)
 
 
-def test_tools_are_told_after_the_system_prompt() -> None:
+def test_tools_are_told_before_the_system_prompt() -> None:
     assert (
-        f"<|im_start|>system\nbe brief\n\n{TOLD}<|im_end|>\n<|im_start|>user\nhello<|im_end|>\n<|im_start|>assistant\n"
+        f"<|im_start|>system\n{TOLD}\n\nbe brief<|im_end|>\n<|im_start|>user\nhello<|im_end|>\n<|im_start|>assistant\n"
     ) == plain(HELLO, system="be brief", tools=PLAN)
 
 
@@ -129,10 +173,10 @@ def test_tools_are_told_without_a_system_prompt_and_without_the_leave_to_call_th
     )
 
 
-def test_a_schema_is_told_after_the_tools() -> None:
+def test_a_schema_is_told_after_tools_and_system() -> None:
     text = plain(HELLO, system="be brief", tools=PLAN, schema={"type": "string", "title": "é"})
 
-    assert text.index("be brief") < text.index(TOLD_OF) < text.index('{"type": "string", "title": "é"}')
+    assert text.index(TOLD_OF) < text.index("be brief") < text.index('{"type": "string", "title": "é"}')
 
 
 @pytest.mark.parametrize(
@@ -182,9 +226,9 @@ def test_what_clients_spell_is_never_a_marker() -> None:
     )
     tool = ToolSpec("a", spelled, {"type": "object", "title": spelled}, False, ({"x": spelled},), "tools.0")
     prompt = ValidPrompt(
-        spelled, turns, False, tools=ToolPlan((tool,), "auto", ("a",), True), schema={"title": spelled}
+        said(spelled), turns, False, tools=ToolPlan((tool,), "auto", ("a",), True), schema={"title": spelled}
     )
-    pieces = render(prompt, template, STYLE)
+    pieces = render(prompt, template, STYLE).pieces
 
     assert [
         *("<|im_start|>", "<|im_end|>"),
@@ -199,10 +243,10 @@ def test_what_clients_spell_is_never_a_marker() -> None:
 def test_a_long_answer_of_a_tool_is_refused_before_it_is_rendered() -> None:
     turn = Turn("user", "", (Answered("a", "x" * 1_000, False),))
 
-    assert "prompt is too long" in refusal(lambda: refuse_hopeless(ValidPrompt(None, (turn,), False), 100, 4)).message
+    assert "prompt is too long" in refusal(lambda: refuse_hopeless(ValidPrompt((), (turn,), False), 100, 4)).message
 
 
 def test_text_beside_an_answer_counts_too() -> None:
     turn = Turn("user", "x" * 1_000, (Answered("a", "", False), Said("x" * 1_000)))
 
-    assert "at least 250 tokens" in refusal(lambda: refuse_hopeless(ValidPrompt(None, (turn,), False), 100, 4)).message
+    assert "at least 250 tokens" in refusal(lambda: refuse_hopeless(ValidPrompt((), (turn,), False), 100, 4)).message

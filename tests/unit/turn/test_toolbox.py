@@ -179,7 +179,6 @@ def test_a_tool_is_told_with_everything_it_says() -> None:
         {"eager_input_streaming": False},
         {"defer_loading": False},
         {"allowed_callers": ["direct"]},
-        {"cache_control": {"type": "ephemeral"}},
         {"description": ""},
         {"input_examples": []},
     ],

@@ -1,5 +1,6 @@
 """The rules between fields: roles and their order, prefill, empty content, the card's limits, both API versions."""
 
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -146,15 +147,52 @@ def test_blocks_of_a_message_are_paragraphs() -> None:
 @pytest.mark.parametrize(
     ("system", "expected"),
     [
-        (None, None),
-        ("", None),
-        ([], None),
-        ("be brief", "be brief"),
-        ([{"type": "text", "text": "a"}, {"type": "text", "text": "b"}], "a\nb"),
+        (None, []),
+        ("", []),
+        ([], []),
+        ("be brief", ["be brief"]),
+        ([{"type": "text", "text": "a"}, {"type": "text", "text": "b"}], ["a", "b"]),
     ],
 )
-def test_the_system_prompt_is_a_string_or_blocks(system: object, expected: str | None) -> None:
-    assert expected == checked(system=system).prompt.system
+def test_the_system_prompt_is_a_string_or_blocks(system: object, expected: list[str]) -> None:
+    assert expected == [part.text for part in checked(system=system).prompt.system]
+
+
+def texts(*blocks: str) -> list[dict[str, str]]:
+    return [{"type": "text", "text": text} for text in blocks]
+
+
+@pytest.mark.parametrize(
+    ("system", "expected", "without_line"),
+    [
+        ("nonce: 1\nbe brief\nnonce: 2", ["be brief\nnonce: 2"], True),
+        ("nonce: 1\n\nbe brief", ["\nbe brief"], True),
+        ("nonce: 1", [], True),
+        ("nonce: 1\n", [], True),
+        (texts("nonce: 1\nbe brief", "and kind"), ["be brief", "and kind"], True),
+        (texts("nonce: 1", "be brief"), ["be brief"], True),
+        (texts("cch=1; build 7", "be brief"), ["be brief"], True),
+        (texts("nonce: 1"), [], True),
+        ("be brief", ["be brief"], False),
+        ("be brief\nnonce: 1", ["be brief\nnonce: 1"], False),
+        ("a nonce: 1\nbe brief", ["a nonce: 1\nbe brief"], False),
+        ("cch=1; build 7 and more\nbe brief", ["cch=1; build 7 and more\nbe brief"], False),
+        (texts("be brief", "nonce: 1"), ["be brief", "nonce: 1"], False),
+        (None, [], False),
+        ([], [], False),
+    ],
+)
+def test_a_first_line_that_matches_a_rule_is_left_out(system: object, expected: list[str], without_line: bool) -> None:
+    rules = replace(RULES, volatile=(re.compile("nonce:.*"), re.compile(r"cch=\d+; build \d+")))
+    prompt = checked(rules=rules, system=system).prompt
+
+    assert (expected, without_line) == ([part.text for part in prompt.system], prompt.without_line)
+
+
+def test_without_a_rule_no_line_is_left_out() -> None:
+    prompt = checked(system="nonce: 1\nbe brief").prompt
+
+    assert (["nonce: 1\nbe brief"], False) == ([part.text for part in prompt.system], prompt.without_line)
 
 
 def test_a_count_checks_the_prompt_as_a_reply_does() -> None:
