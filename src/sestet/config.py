@@ -156,6 +156,22 @@ class StoreSection(Section):
     )
 
 
+class CacheSection(Section):
+    """Prompt caching: what is kept of prompts with cache breakpoints, so that it need not be computed again."""
+
+    disk: float = Field(
+        default=10.0,
+        ge=0,
+        description="GiB of disk for it, the oldest going first; 0: nothing is kept, nothing is read",
+    )
+    folder: Path | None = Field(default=None, description="where; by default `~/.local/share/sestet/cache`")
+    volatile_lines: tuple[str, ...] = Field(
+        default=("x-anthropic-billing-header:.*",),
+        description="regular expressions: a first line of the system prompt that matches one is left out, because it "
+        "changes with every request and no two prompts would have a beginning in common",
+    )
+
+
 class WeightsSection(Section):
     """One GGUF file to serve. The first one answers for the stand-ins."""
 
@@ -189,6 +205,7 @@ class Config(Section):
     engine: EngineSection = EngineSection()
     thinking: ThinkingSection = ThinkingSection()
     tools: ToolsSection = ToolsSection()
+    cache: CacheSection = CacheSection()
     store: StoreSection = StoreSection()
     log: LogSection = LogSection()
     weights: tuple[WeightsSection, ...] = ()
@@ -305,6 +322,10 @@ def default_key_peppers() -> Path:
 
 def default_outbox() -> Path:
     return _data_folder() / "outbox"
+
+
+def default_cache() -> Path:
+    return _data_folder() / "cache"
 
 
 def default_database() -> str:

@@ -21,6 +21,7 @@ from sestet.gate.directory import Allowance, Directory
 from sestet.ledger.entry import Kept, Opening, Settlement
 from sestet.server.compose import Application, build
 from sestet.services.admission import Admission
+from sestet.services.caching import Clock, PromptCache
 from sestet.services.concurrency import Concurrency
 from sestet.services.grammars import Grammars
 from sestet.services.messages import Accounts, Messages, Thoughts
@@ -28,7 +29,9 @@ from sestet.services.models import Models
 from sestet.services.ports import Books
 from sestet.services.quotas import Quotas
 from sestet.services.served import Served
+from sestet.services.shelf import Shelf
 from sestet.services.thinking import Thinker
+from sestet.store.snapshots import SnapshotFolder
 from sestet.turn.render import Style
 from sestet.turn.template import ChatTemplate
 from sestet.turn.thinking import ThinkingStyle
@@ -93,16 +96,34 @@ class House:
     quotas: Quotas
 
 
+@dataclass(frozen=True, slots=True)
+class Keeping:
+    """Where prompts are kept, how many bytes of them, and by which clock."""
+
+    folder: SnapshotFolder
+    clock: Clock = field(default_factory=Clock)
+    budget: int = 2**30
+
+    def cache(self, engine: ScriptedEngine) -> PromptCache:
+        shelf = Shelf(self.folder, engine.identity, self.budget, lambda _event, _facts: None)
+        return PromptCache(shelf, engine.snapshot_bytes_per_token, self.clock)
+
+
 def house(
     *replies: ScriptedReply,
     moved: Mapping[str, str] | None = None,
     redact: bool = False,
     directory: Directory = NOBODY,
     books: Books | None = None,
+    keeps: "Keeping | None" = None,
     **script: Any,
 ) -> House:
-    """Services whose engine says these replies; the family stands in on it. `books` take the ledger's place."""
-    engine = ScriptedEngine(Script(reply=list(replies), **script) if replies else Script(**script))
+    """Services whose engine says these replies; the family stands in on it. `books` take the ledger's place. With
+    `keeps` prompts are cached; whoever gives it starts and stops the cache."""
+    engine = ScriptedEngine(
+        Script(reply=list(replies), **script) if replies else Script(**script), keeps.folder.path if keeps else None
+    )
+    cache = keeps.cache(engine) if keeps else None
     weights = engine.weights
     own = Card(OWN_ID, "Scripted engine", date(2026, 1, 1), weights.window, weights.window, aliases=("scripted",))
     own = replace(own, thinking=frozenset(get_args(ThinkingType)), efforts=frozenset(get_args(Effort)))
@@ -111,7 +132,7 @@ def house(
     template = ChatTemplate(weights)
     thinker = Thinker(ThinkingStyle.found(profile.thinking, template), tuple(map(ord, profile.thinking.closing)), ())
     style = Style(thinker.style, profile.tools)
-    served = Served(OWN_ID, engine, template, profile, thinker, style, Admission(engine.slots, 4))
+    served = Served(OWN_ID, engine, template, profile, thinker, style, Admission(engine.slots, 4), cache=cache)
     ledger = Ledger()
     quotas = Quotas(directory, lambda model: catalog.resolve(model).card.rate_class, lambda: NOW_US)
     messages = Messages(

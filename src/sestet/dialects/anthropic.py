@@ -8,6 +8,7 @@ from typing import Any, Final, assert_never, get_args
 
 import orjson
 
+from sestet.contract.caching import CacheMiss
 from sestet.contract.errors import ApiError, invalid
 from sestet.contract.events import (
     BlockDelta,
@@ -99,9 +100,10 @@ def encode_event(event: Event, request_id: str) -> bytes:
             )
         case BlockStop(index):
             return _frame("content_block_stop", {"index": index})
-        case MessageStart(message_id, model, usage, tier):
+        case MessageStart(message_id, model, usage, tier, cache_miss):
             head = _message_head(message_id, model)
-            message = {**head, "content": [], **_END_OF_MESSAGE, "usage": _usage(usage, tier)}
+            end = {**_END_OF_MESSAGE, "diagnostics": _diagnostics(cache_miss)}
+            message = {**head, "content": [], **end, "usage": _usage(usage, tier)}
             return _frame("message_start", {"message": message})
         case MessageDelta(stop_reason, stop_sequence, usage):
             delta = {"stop_reason": stop_reason, "stop_sequence": stop_sequence, "stop_details": None}
@@ -123,6 +125,7 @@ def encode_message(message: Message) -> bytes:
             **_END_OF_MESSAGE,
             "stop_reason": message.stop_reason,
             "stop_sequence": message.stop_sequence,
+            "diagnostics": _diagnostics(message.cache_miss),
             "usage": _usage(message.usage, message.tier),
         }
     )
@@ -247,6 +250,13 @@ _END_OF_MESSAGE: Final[Mapping[str, object]] = {
     "container": None,
     "diagnostics": None,
 }
+
+
+def _diagnostics(miss: CacheMiss | None) -> dict[str, object] | None:
+    if miss is None:
+        return None
+    missed = {} if miss.missed_tokens is None else {"cache_missed_input_tokens": miss.missed_tokens}
+    return {"cache_miss_reason": {"type": miss.reason, **missed}}
 
 
 def _usage(usage: Usage, tier: Tier) -> dict[str, object]:

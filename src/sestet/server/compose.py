@@ -48,6 +48,8 @@ from sestet.ledger.price_rows import PriceError, read_price
 from sestet.ledger.prices import FREE, PriceList
 from sestet.server import ids
 from sestet.server.app import Operations, routes
+from sestet.server.caches import open_folder, start_cache, volatile_lines
+from sestet.server.caching import cache_routes
 from sestet.server.exchange import Heart
 from sestet.server.exposure import check_exposure
 from sestet.server.gate import Gate
@@ -60,6 +62,7 @@ from sestet.server.routes import Endpoints
 from sestet.server.upkeep import Upkeep
 from sestet.services.administration import Administration
 from sestet.services.admission import Admission
+from sestet.services.caching import PromptCache
 from sestet.services.concurrency import Concurrency
 from sestet.services.grammar_worker import GrammarWorker
 from sestet.services.grammars import Grammars
@@ -78,6 +81,7 @@ from sestet.store.directory import Directories
 from sestet.store.history import spending_since, uses_since
 from sestet.store.meters import Meters, SharedMeters
 from sestet.store.servers import Servers
+from sestet.store.snapshots import SnapshotFolder
 from sestet.store.writer import Writer
 from sestet.turn.render import Style
 from sestet.turn.seals import Seals
@@ -131,6 +135,7 @@ class Application:
     quotas: Quotas
     stored: Stored
     engines: Sequence[Startable]
+    folders: Sequence[SnapshotFolder]
     worker: GrammarWorker
 
     async def stop(self) -> None:
@@ -138,8 +143,13 @@ class Application:
         await self.books.stop()
         await self.quotas.meters.stop()
         self.worker.close()
+        for one in self.served.values():
+            if one.cache is not None:
+                await one.cache.stop()
         for engine in self.engines:
             await engine.stop()
+        for folder in self.folders:
+            folder.close()
         if not self.books.backlog:
             with contextlib.suppress(StoreError):
                 await asyncio.to_thread(self.stored.servers.leave, now_us())
@@ -256,23 +266,30 @@ async def build(
     lifecycle = Lifecycle()
     heart = Heart(config.server.stall_s)
     started: list[Startable] = []
+    folders: list[SnapshotFolder] = []
     served: dict[str, Served] = {}
     try:
         for one in plans:
             on_load(one)
-            engine = await _engine(config, one, metrics, started)
-            served[one.id] = await _serve(one, engine, config)
+            folder = await asyncio.to_thread(open_folder, config, one.id)
+            folders += [folder] if folder is not None else []
+            engine = await _engine(config, one, folder, metrics, started)
+            cache = await start_cache(config, folder, one.id, engine, metrics)
+            served[one.id] = await _serve(one, engine, cache, config)
         names = catalog(config, plans, {one.id: served[one.id].engine.weights.window for one in plans})
         quotas = await _quotas(config, stored, names)
     except BaseException:
         for running in started:
             await running.stop()
+        for opened in folders:
+            opened.close()
         await asyncio.to_thread(stored.servers.leave, now_us())
         raise
     writer = Writer(database_url(config), stored.outbox / stored.server_id, quotas.spending.put)
     books = Books(writer, stored.server_id, metrics, serve_when_down=config.store.when_down == "serve")
     books.start()
     metrics.watch(served)
+    metrics.watch_cache(served)
     metrics.watch_books(lambda: float(books.running), lambda: float(books.backlog))
 
     def changed(directory: Directory) -> None:
@@ -297,6 +314,7 @@ async def build(
     more = {
         **organization_routes(administration, upkeep.look),
         **report_routes(Reports(stored.database, now_us)),
+        **cache_routes(served),
     }
     hosts = (*config.server.allowed_hosts, config.server.host)
     router = routes(endpoints, Operations(lifecycle, metrics, served, openapi_document()), more)
@@ -315,6 +333,7 @@ async def build(
         quotas=quotas,
         stored=stored,
         engines=started,
+        folders=folders,
         worker=worker,
     )
 
@@ -352,7 +371,7 @@ def _thoughts(config: Config) -> Thoughts:
     return Thoughts(Seals(secrets), ThoughtPolicy(section.changed, section.foreign), section.redact == "always")
 
 
-async def _serve(one: Plan, engine: Engine, config: Config) -> Served:
+async def _serve(one: Plan, engine: Engine, cache: PromptCache | None, config: Config) -> Served:
     try:
         template = ChatTemplate(engine.weights, lambda form: datetime.now(UTC).strftime(form))
         profile = profile_for(engine.weights.chat_template, profiles())
@@ -362,8 +381,8 @@ async def _serve(one: Plan, engine: Engine, config: Config) -> Served:
     thinker = await Thinker.of(style, engine)
     admission = Admission(engine.slots, config.server.queue)
     extended = config.tools.schemas == "extended"
-    spelled = {text: await engine.encode((text,), begins=False) for text in profile.tools.shown}
-    control = {text: tokens[0] for text, tokens in spelled.items() if len(tokens) == 1}
+    spelled = await engine.encode(profile.tools.shown, begins=False) if profile.tools.shown else []
+    control = {text: tokens[0] for text, tokens in zip(profile.tools.shown, spelled, strict=True) if len(tokens) == 1}
     own_prices = _own_prices(config, one.id)
     return Served(
         one.id,
@@ -376,6 +395,8 @@ async def _serve(one: Plan, engine: Engine, config: Config) -> Served:
         own_prices,
         extended,
         control,
+        cache,
+        volatile_lines(config),
     )
 
 
@@ -391,10 +412,14 @@ def _own_prices(config: Config, weights_id: str) -> PriceList:
     return PriceList(given, given, given, given, made)
 
 
-async def _engine(config: Config, one: Plan, metrics: Metrics, started: list[Startable]) -> Engine:
+async def _engine(
+    config: Config, one: Plan, folder: SnapshotFolder | None, metrics: Metrics, started: list[Startable]
+) -> Engine:
+    snapshots = None if folder is None else folder.path
     if one.path is None:
         try:
-            return ScriptedEngine(read_script(config.engine.script) if config.engine.script else Script())
+            script = read_script(config.engine.script) if config.engine.script else Script()
+            return ScriptedEngine(script, snapshots)
         except ScriptError as error:
             raise ConfigError(str(error)) from None
     settings = LlamaCppSettings(
@@ -403,6 +428,7 @@ async def _engine(config: Config, one: Plan, metrics: Metrics, started: list[Sta
         slots=config.engine.slots,
         threads=config.engine.threads,
         stall_timeout_s=config.engine.stall_timeout_s,
+        snapshots=snapshots,
     )
 
     def report(event: str, facts: Mapping[str, object]) -> None:

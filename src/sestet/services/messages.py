@@ -1,34 +1,41 @@
-"""One turn, end to end: validate, render, count, admit, generate, assemble, settle. Read this file first."""
+"""One turn, end to end: validate, render, count, look up, admit, generate, assemble, settle. Read this file first."""
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence, Set
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence, Set
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain, islice
 from typing import Final
 
+from sestet.cache.prefixes import prefixes
+from sestet.catalog.card import Card
 from sestet.catalog.catalog import Catalog, Route
+from sestet.contract.caching import CacheMiss
 from sestet.contract.deltas import Delta, Generation
 from sestet.contract.errors import ApiError, ErrorKind
 from sestet.contract.events import Event, StopReason, Usage
 from sestet.contract.limits import LimitState
-from sestet.contract.requests import CountTokensRequest, MessagesRequest, PromptRequest
+from sestet.contract.requests import CountTokensRequest, Diagnostics, MessagesRequest, PromptRequest
 from sestet.contract.tools import ToolSyntax
 from sestet.contract.versions import ApiVersion
 from sestet.gate.keys import Caller
 from sestet.ledger.entry import Ending, Kept, Opening, Settlement
+from sestet.services.caching import Lookup
+from sestet.services.caching import Owner as CacheOwner
 from sestet.services.calls import with_calls, with_value, within
 from sestet.services.concurrency import Concurrency
+from sestet.services.diagnostics import Fingerprint, Fingerprints
 from sestet.services.grammars import Grammars
-from sestet.services.ports import Books
+from sestet.services.ports import Books, Slot
 from sestet.services.quotas import Permit, Quotas
 from sestet.services.served import Served
 from sestet.services.thinking import think
 from sestet.turn import grammar
 from sestet.turn.assemble import Assembler, Shown
 from sestet.turn.fold import Message, fold
-from sestet.turn.render import fit, refuse_hopeless, render
+from sestet.turn.render import Rendered, fit, refuse_hopeless, render
 from sestet.turn.seals import Owner, Seals
 from sestet.turn.thinking import budget_within
 from sestet.turn.thoughts import ThoughtChecker, ThoughtPolicy
@@ -71,13 +78,15 @@ class Call:
 class Reply:
     """A request that passed every check that comes before the first byte. `events` may be iterated once.
 
-    `dropped_thoughts` is how many thinking blocks of the request were not ours and therefore left out, `limits` how
-    the limits stood when it was let in.
+    `dropped_thoughts` is how many thinking blocks of the request were not ours and therefore left out, `dropped_line`
+    whether the first line of its system prompt was, because it changes with every request; `limits` is how the limits
+    stood when it was let in.
     """
 
     route: Route
     input_tokens: int
     dropped_thoughts: int
+    dropped_line: bool
     limits: Sequence[LimitState]
     events: AsyncGenerator[Event, None]
 
@@ -98,7 +107,16 @@ class Thoughts:
     redact: bool
 
 
-Generate = Callable[[], AsyncGenerator[Delta, None]]
+Generate = Callable[[Slot], AsyncGenerator[Delta, None]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Prompt:
+    """A prompt in tokens; `lengths` are those of its segments."""
+
+    rendered: Rendered
+    lengths: Sequence[int]
+    tokens: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,8 +137,16 @@ class _Run:
     served: Served
     permit: Permit
     opening: Opening
+    prompt: tuple[int, ...]
+    lookup: Lookup | None
+    cache_miss: CacheMiss | None
     generate: Generate
     assembler: Assembler
+
+    async def keep(self, slot: Slot) -> None:
+        """Reads what the cache is to keep of the prompt, and keeps it."""
+        if self.lookup is not None:
+            await self.lookup.write(slot, self.prompt)
 
 
 class Messages:
@@ -132,6 +158,7 @@ class Messages:
         self._accounts = accounts
         self._thoughts = thoughts
         self._grammars = grammars
+        self._fingerprints = Fingerprints()
 
     async def reply(self, request: MessagesRequest, call: Call) -> Reply:
         """Refuses what can be refused (`ApiError`), then hands out the stream; nothing runs until it is read."""
@@ -150,11 +177,12 @@ class Messages:
         reply_grammar = await self._grammar(valid.prompt, served)
         refuse_hopeless(valid.prompt, window, served.engine.weights.token_characters_max)
         prompt = await self._tokens(valid.prompt, served)
-        room = fit(len(prompt), window, valid.max_tokens)
+        lookup = self._lookup(prompt, valid.prompt, call, route.card, served)
+        room = fit(len(prompt.tokens), window, valid.max_tokens)
         length_reason: StopReason = "max_tokens" if room == valid.max_tokens else "model_context_window_exceeded"
         job = Generation(
             call.request_id,
-            prompt,
+            prompt.tokens,
             room,
             valid.sampling,
             served.thinker.forbidden,
@@ -162,11 +190,11 @@ class Messages:
             grammar=reply_grammar,
         )
         shown: Shown = "summarized"
-        generate: Generate = partial(served.engine.generate, job)
+        generate: Generate = partial(_generate, job)
         if thinking is not None:
             shown = "redacted" if self._redacts(valid.prompt) else thinking.display
             budget = budget_within(room, valid.max_tokens, thinking.budget)
-            generate = partial(think, served.engine, served.thinker, job, budget)
+            generate = partial(_think, served, job, budget)
         if reply_grammar is not None and served.engine.enforces_grammars and not served.control_tokens:
             generate = partial(self._generate_within, generate, reply_grammar)
         if valid.prompt.callable_plan is not None:
@@ -176,8 +204,9 @@ class Messages:
         if valid.prompt.schema is not None:
             generate = partial(_generate_value, generate)
         seal = self._thoughts.seals.sign if shown == "summarized" else self._thoughts.seals.enclose
+        usage = Usage(len(prompt.tokens)) if lookup is None else lookup.usage
         assembler = Assembler(
-            Usage(len(prompt)),
+            usage,
             valid.stop_sequences,
             length_reason,
             shown,
@@ -185,10 +214,14 @@ class Messages:
             call.new_call_id,
         )
         wants_priority = request.service_tier != "standard_only"
-        permit = await self._accounts.quotas.admit(call.workspace, route.card, len(prompt), priority=wants_priority)
-        opening = self._opening(call, request, route, permit, assembler.usage)
-        run = _Run(call, served, permit, opening, generate, assembler)
-        return Reply(route, len(prompt), checker.dropped, permit.limits, self._events(run))
+        counted = len(prompt.tokens) - usage.cache_read_input_tokens  # what is read from the cache is free
+        permit = await self._accounts.quotas.admit(call.workspace, route.card, counted, priority=wants_priority)
+        opening = self._opening(call, request, route, permit, usage)
+        cache_miss = self._diagnose(request.diagnostics, call, route.card, valid.prompt, prompt)
+        run = _Run(call, served, permit, opening, prompt.tokens, lookup, cache_miss, generate, assembler)
+        return Reply(
+            route, len(prompt.tokens), checker.dropped, valid.prompt.without_line, permit.limits, self._events(run)
+        )
 
     async def count_tokens(self, request: CountTokensRequest, call: Call) -> int:
         """What `input_tokens` of the same request would be: the same checks, the same renderer."""
@@ -197,7 +230,7 @@ class Messages:
         look = partial(validate_prompt, request, served.rules(route.card, call.betas), checker)
         prompt = await asyncio.to_thread(look) if _is_long(request) else look()
         await self._grammar(prompt, served)
-        return len(await self._tokens(prompt, served))
+        return len((await self._tokens(prompt, served)).tokens)
 
     async def _events(self, run: _Run) -> AsyncGenerator[Event, None]:
         call, served, assembler = run.call, run.served, run.assembler
@@ -213,14 +246,15 @@ class Messages:
         account = self._accounts.books.open(run.opening, lambda: assembler.usage if admitted else _NOTHING)
         try:
             with self._accounts.concurrency.of(call.workspace, run.permit.concurrency):
-                async with served.admission.slot(call.workspace, run.permit.tier):
+                async with served.admission.slot(call.workspace, run.permit.tier), _place(run) as slot:
                     admitted = time.monotonic()
                     if run.opening.stream:
                         await account.begin()  # no byte leaves for a request that a kill could still lose
-                    start = assembler.start(call.message_id, run.opening.model, run.permit.tier)
+                    start = assembler.start(call.message_id, run.opening.model, run.permit.tier, run.cache_miss)
                     said.append(start)
                     yield start
-                    async with aclosing(run.generate()) as deltas:
+                    await run.keep(slot)
+                    async with aclosing(run.generate(slot)) as deltas:
                         async for delta in deltas:
                             if first_token_s is None:
                                 first_token_s = time.monotonic() - started
@@ -279,15 +313,36 @@ class Messages:
             own_prices=self._served[route.weights_id].own_prices,
         )
 
-    async def _tokens(self, prompt: ValidPrompt, served: Served) -> tuple[int, ...]:
+    async def _tokens(self, prompt: ValidPrompt, served: Served) -> _Prompt:
         if sum(turn.characters for turn in prompt.turns) > _LARGE_PROMPT_CHARACTERS:
-            pieces = await asyncio.to_thread(render, prompt, served.template, served.style)
+            rendered = await asyncio.to_thread(render, prompt, served.template, served.style)
         else:
-            pieces = render(prompt, served.template, served.style)
-        return await served.engine.encode(pieces)
+            rendered = render(prompt, served.template, served.style)
+        pieces = iter(await served.engine.encode(rendered.pieces))
+        segments = [tuple(chain.from_iterable(islice(pieces, len(segment)))) for segment in rendered.segments]
+        return _Prompt(rendered, tuple(map(len, segments)), tuple(chain.from_iterable(segments)))
 
-    def _generate_within(self, generate: Generate, text: str) -> AsyncGenerator[Delta, None]:
-        return within(generate(), lambda said, whole: self._grammars.keep(text, said, whole=whole))
+    def _lookup(self, prompt: _Prompt, valid: ValidPrompt, call: Call, card: Card, served: Served) -> Lookup | None:
+        """What the cache has to do with this request; nothing without breakpoints."""
+        if served.cache is None or not any(block.lifetime for block in prompt.rendered.blocks):
+            return None
+        owner = CacheOwner(call.workspace, card.id, card.cache_minimum)
+        return served.cache.lookup(owner, prompt.rendered, prompt.lengths, valid.settings)
+
+    def _diagnose(
+        self, asked: Diagnostics | None, call: Call, card: Card, valid: ValidPrompt, prompt: _Prompt
+    ) -> CacheMiss | None:
+        if asked is None:
+            return None
+        found = prefixes(prompt.rendered, prompt.lengths, valid.settings, b"")
+        fingerprint = Fingerprint(call.workspace, card.id, valid.settings, found)
+        previous = asked.previous_message_id
+        miss = None if previous is None else self._fingerprints.compare(previous, fingerprint)
+        self._fingerprints.remember(call.message_id, fingerprint)
+        return miss
+
+    def _generate_within(self, generate: Generate, text: str, slot: Slot) -> AsyncGenerator[Delta, None]:
+        return within(generate(slot), lambda said, whole: self._grammars.keep(text, said, whole=whole))
 
     async def _grammar(self, prompt: ValidPrompt, served: Served) -> str | None:
         """What the reply must keep to. Every schema is compiled by itself first, so that a refusal names its path."""
@@ -316,14 +371,42 @@ class Messages:
         return route, self._served[route.weights_id]
 
 
+@asynccontextmanager
+async def _place(run: _Run) -> AsyncIterator[Slot]:
+    """A place in the engine, with what the cache has of the prompt. From here on the usage is what is true."""
+    lookup = run.lookup
+    if lookup is None:
+        async with run.served.engine.slot(run.call.workspace, run.prompt) as slot:
+            yield slot
+        return
+    guess = run.assembler.usage
+    try:
+        async with run.served.engine.slot(run.call.workspace, run.prompt, lookup.hold()) as slot:
+            lookup.settle(slot.reused)
+            lookup.release()
+            run.assembler.read(lookup.usage)
+            run.permit.correct(guess.cache_read_input_tokens - lookup.usage.cache_read_input_tokens)
+            yield slot
+    finally:
+        lookup.release()
+
+
+def _generate(job: Generation, slot: Slot) -> AsyncGenerator[Delta, None]:
+    return slot.generate(job)
+
+
+def _think(served: Served, job: Generation, budget: int, slot: Slot) -> AsyncGenerator[Delta, None]:
+    return think(served.engine, slot, served.thinker, job, budget)
+
+
 def _generate_with_calls(
-    generate: Generate, prompt: ValidPrompt, plan: ToolPlan, syntax: ToolSyntax
+    generate: Generate, prompt: ValidPrompt, plan: ToolPlan, syntax: ToolSyntax, slot: Slot
 ) -> AsyncGenerator[Delta, None]:
-    return with_calls(generate(), CallSplitter(syntax, plan, beside_value=prompt.schema is not None))
+    return with_calls(generate(slot), CallSplitter(syntax, plan, beside_value=prompt.schema is not None))
 
 
-def _generate_value(generate: Generate) -> AsyncGenerator[Delta, None]:
-    return with_value(generate())
+def _generate_value(generate: Generate, slot: Slot) -> AsyncGenerator[Delta, None]:
+    return with_value(generate(slot))
 
 
 def _is_long(request: PromptRequest) -> bool:

@@ -34,6 +34,10 @@ class Meters(Protocol):
         """So many more tokens of output."""
         ...
 
+    def correct(self, limiter: Limiter, input_tokens: int, tier: Tier) -> None:
+        """The input that was taken was a guess; it is so many tokens more, or less."""
+        ...
+
     def ended(self, limiter: Limiter) -> None:
         """A request has: nothing more comes of it."""
         ...
@@ -58,6 +62,9 @@ class OwnMeters:
 
     def produced(self, limiter: Limiter, output_tokens: int, tier: Tier) -> None:
         limiter.produced(output_tokens, time.monotonic(), tier)
+
+    def correct(self, limiter: Limiter, input_tokens: int, tier: Tier) -> None:
+        limiter.correct(input_tokens, time.monotonic(), tier)
 
     def ended(self, limiter: Limiter) -> None:
         pass
@@ -85,6 +92,11 @@ class Permit:
         if self._limiter is not None and output_tokens > self._produced:
             self._meters.produced(self._limiter, output_tokens - self._produced, self.tier)
             self._produced = output_tokens
+
+    def correct(self, input_tokens: int) -> None:
+        """So many more tokens of input than were taken or, negative, fewer."""
+        if self._limiter is not None and input_tokens:
+            self._meters.correct(self._limiter, input_tokens, self.tier)
 
     def ended(self) -> None:
         """Nothing more comes."""

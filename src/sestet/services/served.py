@@ -1,5 +1,6 @@
 """Loaded weights as the services use them: an engine, its template, and the queue in front of it."""
 
+import re
 from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
 from typing import Final
@@ -7,6 +8,7 @@ from typing import Final
 from sestet.catalog.card import Card, Profile
 from sestet.ledger.prices import FREE, PriceList
 from sestet.services.admission import Admission
+from sestet.services.caching import PromptCache
 from sestet.services.ports import Engine
 from sestet.services.thinking import Thinker
 from sestet.turn.render import Style
@@ -19,7 +21,8 @@ INTERLEAVED_BETA: Final = "interleaved-thinking-2025-05-14"
 @dataclass(frozen=True, slots=True)
 class Served:
     """`id` is the snapshot id of the weights themselves, whatever card a client asked for. `control_tokens` are the
-    markers of calls that are control tokens to these weights, `own_prices` what running them costs the operator."""
+    markers of calls that are control tokens to these weights, `own_prices` what running them costs the operator,
+    `cache` is None where nothing is kept of prompts, `volatile` are lines that change with every request."""
 
     id: str
     engine: Engine
@@ -31,6 +34,8 @@ class Served:
     own_prices: PriceList = FREE
     extended_schemas: bool = False
     control_tokens: Mapping[str, int] = field(default_factory=dict)
+    cache: PromptCache | None = None
+    volatile: tuple[re.Pattern[str], ...] = ()
 
     def window(self, card: Card, betas: Set[str]) -> int:
         """The smaller of card and weights, in tokens."""
@@ -52,4 +57,5 @@ class Served:
             display=card.display,
             extended_schemas=self.extended_schemas,
             interleaved=INTERLEAVED_BETA in betas,
+            volatile=self.volatile,
         )

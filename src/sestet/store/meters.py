@@ -207,6 +207,10 @@ class SharedMeters:
         limiter.produced(output_tokens, time.monotonic(), tier)
         self._note(limiter, tier, {"output_tokens": output_tokens})
 
+    def correct(self, limiter: Limiter, input_tokens: int, tier: Tier) -> None:
+        limiter.correct(input_tokens, time.monotonic(), tier)
+        self._note(limiter, tier, {"input_tokens": input_tokens})
+
     def ended(self, limiter: Limiter) -> None:
         self._due.update(limiter.scopes)
         if not self._is_down:
