@@ -61,12 +61,15 @@ class _Stream(asyncio.Protocol):
     def reply(self) -> dict[str, Any]:
         assert self._first_text is not None, f"a reply without text: {bytes(self._received[:600])!r}"
         text, input_tokens, output_tokens, stop_reason = [], 0, 0, None
+        written, read = 0, 0
         for frame in _unchunked(bytes(self._received)).split(b"\n\n"):
             data = orjson.loads(frame.partition(b"data: ")[2] or b"{}")
             match data.get("type"):
                 case "message_start":
                     usage = data["message"]["usage"]
-                    input_tokens = usage["input_tokens"] + usage["cache_read_input_tokens"]
+                    # llama.cpp's own server has nothing that is written.
+                    written, read = usage.get("cache_creation_input_tokens", 0), usage["cache_read_input_tokens"]
+                    input_tokens = usage["input_tokens"] + written + read
                 case "content_block_delta":
                     text.append(data["delta"]["text"])
                 case "message_delta":
@@ -77,6 +80,8 @@ class _Stream(asyncio.Protocol):
             "gaps_s": [after - before for before, after in pairs],
             "text": "".join(text),
             "input_tokens": input_tokens,
+            "cache_creation_input_tokens": written,
+            "cache_read_input_tokens": read,
             "output_tokens": output_tokens,
             "stop_reason": stop_reason,
         }

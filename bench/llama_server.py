@@ -28,9 +28,11 @@ def main() -> None:
         window=asked["window"],
         slots=asked["slots"],
         threads=0,
+        snapshots=None,
     )
     parameters = child._parameters(order, order.window, order.slots)  # the same function, so the same settings
     parameters.api_keys = []
+    parameters.cache_ram_mib = asked.get("cache_ram_mib", parameters.cache_ram_mib)
     server = xllamacpp.Server(parameters)
     port = int(server.listening_address.rpartition(":")[2])
     print(json.dumps({"result": {"port": port}}), file=answers, flush=True)
