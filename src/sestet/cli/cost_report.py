@@ -6,7 +6,7 @@ from typing import Final
 import typer
 
 from sestet.cli.estimates import dollars, exact_dollars
-from sestet.cli.failure import Failure
+from sestet.cli.failure import refuse_options
 from sestet.cli.ledger_report import (
     ByOption,
     Column,
@@ -53,18 +53,10 @@ def report(  # noqa: PLR0913 - each is an option
     `sestet cost estimate` says beforehand what something would cost.
     """
     if context.invoked_subcommand is not None:
-        _refuse_options(context)
+        refuse_options(context)
         return
     form = form_of(table=table, csv=csv, json=json, plot=plot)
     show(_SUBJECT, by, Days.of(first, last, _first_of_month), form, config)
-
-
-def _refuse_options(context: typer.Context) -> None:
-    """What comes before a subcommand would be forgotten."""
-    for name in context.params:
-        source = context.get_parameter_source(name)
-        if source is not None and source.name == "COMMANDLINE":
-            raise Failure(f"options come after `{context.invoked_subcommand}`, not before it")
 
 
 def _first_of_month(last: date) -> date:

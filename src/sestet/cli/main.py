@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.text import Text
 
 from sestet import __version__
-from sestet.cli import chat, cost, db, evaluate, keys, models, pull, serve, signing_keys, usage, workspaces
+from sestet.cli import cache, chat, cost, db, evaluate, keys, models, pull, serve, signing_keys, usage, workspaces
 from sestet.cli.printable import one_line
 from sestet.config import ConfigError
 from sestet.engines.llamacpp.process import EngineLoadError
@@ -28,6 +28,7 @@ app.command()(chat.chat)
 app.add_typer(evaluate.app)
 app.command()(usage.usage)
 app.add_typer(cost.app)
+app.add_typer(cache.app)
 app.add_typer(keys.app)
 app.add_typer(workspaces.app)
 app.add_typer(db.app)

@@ -256,6 +256,7 @@ async def build(
     listened on, before anything slow begins. Raises `ConfigError` or an engine's load error."""
     plans = plan(config)
     thoughts = _thoughts(config)
+    volatile_lines(config)  # refused before anything slow begins
     stored = await open_store(config)
     peppers = peppers_of(config)
     keyring = _keyring(config, peppers, stored.directory)

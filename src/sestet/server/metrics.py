@@ -1,13 +1,18 @@
 """What Prometheus may read. No label comes from a client's text."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Final, TypeVar
 
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.registry import Collector
 
+from sestet.contract.events import Usage
 from sestet.ledger.entry import Settlement
-from sestet.ledger.prices import cost
+from sestet.ledger.prices import Kind, cost
+from sestet.services.caching import PromptCache
 from sestet.services.served import Served
 
 CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
@@ -18,8 +23,7 @@ _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120
 @dataclass(frozen=True, slots=True)
 class _Count:
     replies: Counter
-    input_tokens: Counter
-    output_tokens: Counter
+    tokens: Mapping[Kind, Counter]
     cost: Counter
     first_token: Histogram
     duration: Histogram
@@ -79,13 +83,18 @@ class Metrics:
             waiting.labels(weights_id).set_function(_read(lambda one=one: one.admission.waiting))  # type: ignore[misc]
             ready.labels(weights_id).set_function(_read(lambda one=one: one.engine.ready))  # type: ignore[misc]
 
+    def watch_cache(self, served: Mapping[str, Served]) -> None:
+        """What the caches of prompts hold and did, read off them when somebody asks."""
+        caches = {weights_id: one.cache for weights_id, one in served.items() if one.cache is not None}
+        self._registry.register(_CacheCollector(caches))
+
     def settled(self, settlement: Settlement) -> None:
         opening = settlement.opening
         count = self._of(opening.model, settlement.ending, settlement.stop_reason or "none")
         count.cost.inc(cost(settlement.usage, opening.prices) / 1e6)
         count.replies.inc()
-        count.input_tokens.inc(settlement.usage.input_tokens)
-        count.output_tokens.inc(settlement.usage.output_tokens)
+        for kind, tokens in count.tokens.items():
+            tokens.inc(_TOKENS[kind](settlement.usage))
         count.duration.observe(settlement.duration_s)
         if settlement.first_token_s is not None:
             count.first_token.observe(settlement.first_token_s)
@@ -101,6 +110,8 @@ class Metrics:
             stop_reason=settlement.stop_reason,
             error=settlement.error,
             input_tokens=settlement.usage.input_tokens,
+            cache_read_tokens=settlement.usage.cache_read_input_tokens,
+            cache_write_tokens=settlement.usage.cache_creation_input_tokens,
             output_tokens=settlement.usage.output_tokens,
             thinking_tokens=settlement.usage.thinking_tokens,
             first_token_ms=None if settlement.first_token_s is None else round(settlement.first_token_s * 1e3, 1),
@@ -113,8 +124,7 @@ class Metrics:
         if key not in self._counts:
             self._counts[key] = _Count(
                 self._replies.labels(*key),
-                self._tokens.labels(model, "input"),
-                self._tokens.labels(model, "output"),
+                {kind: self._tokens.labels(model, kind) for kind in _TOKENS},
                 self._cost.labels(model),
                 self._first_token.labels(model),
                 self._duration.labels(model),
@@ -139,6 +149,50 @@ class Metrics:
 
     def exposition(self) -> bytes:
         return generate_latest(self._registry)
+
+
+_TOKENS: Final[Mapping[Kind, Callable[[Usage], int]]] = {
+    "input": lambda usage: usage.input_tokens,
+    "cache_write_5m": lambda usage: usage.cache_creation_5m,
+    "cache_write_1h": lambda usage: usage.cache_creation_1h,
+    "cache_read": lambda usage: usage.cache_read_input_tokens,
+    "output": lambda usage: usage.output_tokens,
+}
+
+_Number = Callable[[PromptCache], float]
+_Family = TypeVar("_Family", GaugeMetricFamily, CounterMetricFamily)
+
+_CACHE_GAUGES: Final[Mapping[str, tuple[str, _Number]]] = {
+    "entries": ("Prefixes of prompts that may be read", lambda cache: len(cache.entries)),
+    "bytes": ("Size of the snapshots that hold them", lambda cache: cache.shelf.size),
+    "budget_bytes": ("What the snapshots may take", lambda cache: cache.shelf.budget),
+}
+_CACHE_COUNTERS: Final[Mapping[str, tuple[str, _Number]]] = {
+    "hits": ("Requests with breakpoints that read something", lambda cache: cache.counts.hits),
+    "misses": ("Requests with breakpoints that read nothing", lambda cache: cache.counts.misses),
+    "read_tokens": ("Tokens read", lambda cache: cache.counts.read_tokens),
+    "written_tokens": ("Tokens written", lambda cache: cache.counts.written_tokens),
+    "expired": ("Entries that expired", lambda cache: cache.counts.expired),
+    "evicted": ("Snapshots let go to make room", lambda cache: cache.shelf.evicted),
+    "failed": ("Snapshots that could not be written", lambda cache: cache.shelf.failed),
+    "unusable": ("Snapshots that could not be read", lambda cache: cache.shelf.unusable),
+}
+
+
+class _CacheCollector(Collector):
+    def __init__(self, caches: Mapping[str, PromptCache]) -> None:
+        self._caches = caches
+
+    def collect(self) -> Iterator[GaugeMetricFamily | CounterMetricFamily]:
+        for name, (meaning, number) in _CACHE_GAUGES.items():
+            yield self._filled(GaugeMetricFamily(f"sestet_cache_{name}", meaning, labels=("weights",)), number)
+        for name, (meaning, number) in _CACHE_COUNTERS.items():
+            yield self._filled(CounterMetricFamily(f"sestet_cache_{name}", meaning, labels=("weights",)), number)
+
+    def _filled(self, family: _Family, number: _Number) -> _Family:
+        for weights_id, cache in self._caches.items():
+            family.add_metric((weights_id,), number(cache))
+        return family
 
 
 def _read(value: Callable[[], float]) -> Callable[[], float]:

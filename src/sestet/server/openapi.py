@@ -10,7 +10,7 @@ from pydantic.json_schema import models_json_schema
 from sestet import __version__
 from sestet.contract.events import StopReason
 from sestet.contract.requests import CountTokensRequest, MessagesRequest
-from sestet.server import organization, reports
+from sestet.server import caching, organization, reports
 
 _REF = "#/components/schemas/{model}"
 
@@ -30,9 +30,14 @@ def openapi_document() -> bytes:
         },
         "servers": [{"url": "/"}],
         "security": [{"x-api-key": []}, {"bearer": []}, {}],
-        "paths": {**_paths(), **organization.PATHS, **reports.PATHS},
+        "paths": {**_paths(), **organization.PATHS, **reports.PATHS, **caching.PATHS},
         "components": {
-            "schemas": {**_without_sources(definitions["$defs"]), **_SCHEMAS, **organization.SCHEMAS},
+            "schemas": {
+                **_without_sources(definitions["$defs"]),
+                **_SCHEMAS,
+                **organization.SCHEMAS,
+                **caching.SCHEMAS,
+            },
             "securitySchemes": {
                 "x-api-key": {"type": "apiKey", "in": "header", "name": "x-api-key"},
                 "bearer": {"type": "http", "scheme": "bearer"},

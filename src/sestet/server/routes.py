@@ -171,12 +171,15 @@ async def _decode(decode: Callable[[bytes], _T], body: bytes) -> _T:
 
 
 def _reply_headers(reply: Reply) -> tuple[tuple[bytes, bytes], ...]:
-    """A stand-in says what answered; and who sent thoughts that are not ours hears how many were left out."""
+    """A stand-in says what answered; and who sent what is left out of the prompt hears of it: thoughts that are not
+    ours, a first line of the system prompt that changes with every request."""
     headers = anthropic.encode_limits(reply.limits, time.time())
     if reply.route.stand_in:
         headers += ((b"sestet-served-by", reply.route.weights_id.encode()),)
     if reply.dropped_thoughts:
         headers += ((b"sestet-dropped-thinking-blocks", b"%d" % reply.dropped_thoughts),)
+    if reply.dropped_line:
+        headers += ((b"sestet-volatile-system-line", b"dropped"),)
     return headers
 
 

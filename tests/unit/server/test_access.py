@@ -20,6 +20,7 @@ NEEDED: Final[dict[str, str | None]] = {
     "/v1/messages/count_tokens": "inference",
     "/v1/models": "inference",
     "/v1/models/{model_id:path}": "inference",
+    "/v1/cache": "operations",
     "/v1/organizations/usage_report/messages": "usage",
     "/v1/organizations/cost_report": "usage",
     "/v1/organizations/me": "admin",

@@ -349,13 +349,16 @@ def test_metrics_count_requests_replies_and_tokens_and_hold_no_clients_text() ->
         'sestet_http_requests_total{route="/v1/messages",status="405"} 1.0',
         'sestet_replies_total{ending="finished",model="claude-3-7-sonnet-20250219",stop_reason="end_turn"} 1.0',
         'sestet_tokens_total{kind="input",model="claude-3-7-sonnet-20250219"} 52.0',
+        'sestet_tokens_total{kind="cache_write_5m",model="claude-3-7-sonnet-20250219"} 0.0',
+        'sestet_tokens_total{kind="cache_write_1h",model="claude-3-7-sonnet-20250219"} 0.0',
+        'sestet_tokens_total{kind="cache_read",model="claude-3-7-sonnet-20250219"} 0.0',
         'sestet_tokens_total{kind="output",model="claude-3-7-sonnet-20250219"} 6.0',
         'sestet_cost_dollars_total{model="claude-3-7-sonnet-20250219"} 0.000246',
         'sestet_refusals_total{error="not_found_error"} 2.0',
         'sestet_slots_running{weights="scripted-20260101"} 0.0',
         'sestet_queue_waiting{weights="scripted-20260101"} 0.0',
         'sestet_engine_ready{weights="scripted-20260101"} 1.0',
-    ] == [line for line in text.splitlines() if re.match(r"sestet_\w+(_total|running|waiting|ready)\{", line)]
+    ] == [line for line in text.splitlines() if re.match(r"sestet_(?!cache)\w+(_total|running|waiting|ready)\{", line)]
     assert "sentinel" not in text.lower()
 
 
