@@ -80,7 +80,7 @@ def test_what_was_computed_for_a_tenant_is_reused_for_that_one_alone(subject: Su
 def test_a_snapshot_is_there_after_other_traffic_in_every_slot(subject: Subject) -> None:
     async def ask(engine: Engine) -> tuple[int, int, list[tuple[int, str]], list[int]]:
         beginning, whole = await tokens_of(engine, BEGINNING), await tokens_of(engine, BEGINNING, GOING_ON)
-        held = Held("outlives", len(beginning))
+        held = Held("outlives", len(beginning), genuine)
         size = await written(engine, "three", beginning, held.name)
         before = await said(engine, "three", whole)
         await others_use_every_slot(engine)
@@ -90,7 +90,7 @@ def test_a_snapshot_is_there_after_other_traffic_in_every_slot(subject: Subject)
             await found(engine, "three", beginning, held),  # equal to it
             await found(engine, "four", whole[: len(beginning) + 1], held),
             await found(engine, "five", beginning[:-1], held),  # shorter than it
-            await found(engine, "six", (*beginning[:-1], 7, 7, 7), Held(held.name, len(beginning) - 1)),
+            await found(engine, "six", (*beginning[:-1], 7, 7, 7), Held(held.name, len(beginning) - 1, genuine)),
         ]
         return len(beginning), size, [before, after], others
 
@@ -111,6 +111,10 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
 }
 
 
+async def genuine() -> bool:
+    return True
+
+
 async def never() -> bool:
     return False
 
@@ -126,8 +130,8 @@ def test_a_snapshot_that_is_damaged_or_not_genuine_is_not_used(subject: Subject)
             path = subject.snapshots / name
             path.write_bytes(kept.read_bytes())
             damage(path)
-            reused.append(await found(engine, f"not six, {name}", beginning, Held(name, len(beginning))))
-        return reused, before, await said(engine, "seven", beginning, Held("junk", len(beginning)))
+            reused.append(await found(engine, f"not six, {name}", beginning, Held(name, len(beginning), genuine)))
+        return reused, before, await said(engine, "seven", beginning, Held("junk", len(beginning), genuine))
 
     reused, before, after = subject.run(ask)
 
@@ -167,12 +171,12 @@ def test_snapshots_outlive_the_engine_and_its_server(tmp_path: Path) -> None:
             if seen:
                 await until(lambda: reports.count("engine_restarted") == 2, 20)
             # One that meets a death that nobody has seen is promised what is no longer in the slot, and told so.
-            told.append(await said(engine, "one", whole, Held("kept", len(beginning))))
+            told.append(await said(engine, "one", whole, Held("kept", len(beginning), genuine)))
         return len(beginning), told, engine.identity
 
     async def read(engine: LlamaCppEngine, _: list[str]) -> tuple[tuple[int, str], str]:
         beginning, whole = await tokens_of(engine, BEGINNING), await tokens_of(engine, BEGINNING, GOING_ON)
-        return await said(engine, "one", whole, Held("kept", len(beginning))), engine.identity
+        return await said(engine, "one", whole, Held("kept", len(beginning), genuine)), engine.identity
 
     tokens, told, first = with_engine(tmp_path, write)
     after_a_restart, second = with_engine(tmp_path, read)
@@ -237,7 +241,7 @@ def test_a_snapshot_that_ends_the_child_costs_no_more_than_its_restart(tmp_path:
         prompt = (await tokens_of(engine, BEGINNING))[:60]
         size = await written(engine, "one", prompt, "cut")
         os.truncate(tmp_path / "cut", size - 1)
-        told = [await said(engine, "one", prompt), await said(engine, "two", prompt, Held("cut", len(prompt)))]
+        told = [await said(engine, "one", prompt), await said(engine, "two", prompt, Held("cut", len(prompt), genuine))]
         return told, reports
 
     told, reports = with_engine(tmp_path, ask)

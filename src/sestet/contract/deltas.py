@@ -16,10 +16,6 @@ class Sampling:
     top_k: int
 
 
-async def _genuine() -> bool:
-    return True
-
-
 @dataclass(frozen=True, slots=True)
 class Held:
     """A snapshot that an engine wrote: the file `name` holds what it computed of a prompt's first `tokens` tokens, and
@@ -27,7 +23,7 @@ class Held:
 
     name: str
     tokens: int
-    is_genuine: Callable[[], Awaitable[bool]] = _genuine
+    is_genuine: Callable[[], Awaitable[bool]]
 
 
 @dataclass(frozen=True, slots=True)

@@ -86,6 +86,7 @@ class PromptCache:
         for kept, stored in await self.shelf.load():
             self._take_over(kept, stored)
         self.expire()
+        self.shelf.keep_within()
         self._keeper = asyncio.create_task(self._look_after())
 
     async def stop(self) -> None:

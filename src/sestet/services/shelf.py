@@ -44,7 +44,7 @@ class Shelf:
         self._kept: dict[str, Kept] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         self._deletions: set[asyncio.Task[Any]] = set()
-        self._leaving = 0
+        self._leaving = self._deleting = 0
         self._promised = 0
         self.on_drop: Callable[[Kept], None] = lambda _kept: None
         self.describe: Callable[[Kept], tuple[Prefix, ...]] = lambda _kept: ()
@@ -61,7 +61,8 @@ class Shelf:
     async def load(self) -> list[tuple[Kept, tuple[Prefix, ...]]]:
         """What earlier servers left and this engine can use."""
         found = []
-        for one in await asyncio.to_thread(self._folder.load, self._identity):
+        left = await asyncio.to_thread(self._folder.load, self._identity)
+        for one in sorted(left, key=lambda one: max((prefix.expires_at for prefix in one.prefixes), default=0)):
             kept = Kept(one.name, one.workspace, one.model, one.tokens, one.bytes, time.monotonic())
             self._kept[kept.name] = kept
             found.append((kept, one.prefixes))
@@ -79,20 +80,24 @@ class Shelf:
     async def room(self, size: int) -> AsyncIterator[bool]:
         """So many bytes, for a snapshot that is to be written inside: what was used least lately goes, if that helps.
         Not so many are there where it does not."""
-        if not await self._make_room(size):
+        free = await asyncio.to_thread(self._folder.room)
+        if size > self.budget or not self._drop_for(size, free):
             yield False
             return
         self._promised += size
         try:
+            await asyncio.gather(*self._deletions)
             yield True
         finally:
             self._promised -= size
 
-    async def _make_room(self, size: int) -> bool:
-        if size > self.budget:
-            return False
-        free = await asyncio.to_thread(self._folder.room)
-        over = max(self.size + self._promised + size - self.budget, self._promised + size - free)
+    def keep_within(self) -> None:
+        """The budget may have been larger for the server before this one."""
+        self._drop_for(0, 0)
+
+    def _drop_for(self, size: int, free: int) -> bool:
+        promised = self._promised + size
+        over = max(self.size - self._deleting + promised - self.budget, promised - free)
         unused = sorted((one for one in self._kept.values() if one.users == 0), key=lambda one: one.used)
         if over > sum(kept.size for kept in unused):
             return False
@@ -102,7 +107,6 @@ class Shelf:
             over -= kept.size
             self.evicted += 1
             self.drop(kept)
-        await asyncio.gather(*self._deletions)
         return True
 
     def add(self, kept: Kept) -> None:
@@ -137,6 +141,7 @@ class Shelf:
         if not kept.is_dropped:
             kept.is_dropped = True
             del self._kept[kept.name]
+            self._leaving += kept.size
             self.on_drop(kept)
             self._delete_if_unused(kept)
 
@@ -172,6 +177,7 @@ class Shelf:
 
     def _delete_if_unused(self, kept: Kept) -> None:
         if kept.is_dropped and kept.users == 0:
+            self._deleting += kept.size
             deletion = self._spawn(self._delete(kept))
             self._deletions.add(deletion)
             deletion.add_done_callback(self._deletions.discard)
@@ -183,6 +189,7 @@ class Shelf:
             self._report("snapshot_not_removed", {"reason": str(error)})
         finally:
             self._leaving -= kept.size
+            self._deleting -= kept.size
 
     def _spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         task = asyncio.create_task(work)
