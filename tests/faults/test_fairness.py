@@ -130,11 +130,14 @@ def test_the_modest_tenant_waits_for_turns_and_is_never_refused(busy: Busy) -> N
         over = asyncio.Event()
         async with connected() as client:
             crowd = asyncio.create_task(flood(busy.flooding, client, over))
-            await asyncio.to_thread(wait_for, busy.server, "sestet_queue_waiting", float(QUEUE), 10, ADMIN)
-            told = [(await busy.modest.ask(client)).status_code for _ in range(one_by_one)]
-            together = await asyncio.gather(*(busy.modest.ask(client) for _ in range(at_once)))
-            over.set()
-            return await crowd, [*told, *(answer.status_code for answer in together)]
+            try:
+                await asyncio.to_thread(wait_for, busy.server, "sestet_queue_waiting", float(QUEUE), 10, ADMIN)
+                told = [(await busy.modest.ask(client)).status_code for _ in range(one_by_one)]
+                together = await asyncio.gather(*(busy.modest.ask(client) for _ in range(at_once)))
+            finally:
+                over.set()
+                await crowd
+            return crowd.result(), [*told, *(answer.status_code for answer in together)]
 
     crowd, told = asyncio.run(all_of_it())
     finished = [row for row in busy.settled() if row["state"] == "finished"]
