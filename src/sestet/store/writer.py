@@ -21,6 +21,8 @@ from sestet.store.outbox import Entry, Outbox
 from sestet.store.rows import Spent
 
 STOP_S: Final = 5.0
+GATHER_S: Final = 0.002  # how long a busy loop may gather entries before it tells them
+IDLE_S: Final = 0.0001  # a turn of the loop that is shorter has nothing else to do
 STUCK_S: Final = 3.0  # a process that says nothing for longer has a database that does not answer
 _ENVIRONMENT: Final = {"PYTHONPATH": str(Path(sestet.__file__).parent.parent)}
 
@@ -98,6 +100,8 @@ class Writer:
         self._has_rescued = False
         self._on_spent = on_spent
         self._told: deque[_Told] = deque()
+        self._lines: list[bytes] = []  # those of them that the process is yet to be told
+        self._first_at = self._turned_at = 0.0
         self._count = self._safe = self._written = 0
         self._before = 0  # entries that processes before this one have made safe
         self._trouble = ""
@@ -115,14 +119,32 @@ class Writer:
 
     def put(self, entry: Entry) -> asyncio.Future[None]:
         """Never blocks. What is returned is done when the entry can no longer be lost."""
-        waiter = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        waiter = loop.create_future()
         told = _Told(entry, entry.line(), waiter, time.monotonic())
         self._count += 1
         self._told.append(told)
         self.start()
-        if self._process is not None:
-            self._process.tell(told.line)
+        if not self._lines:
+            self._first_at = self._turned_at = told.at
+            loop.call_soon(self._gather)
+        self._lines.append(told.line)
         return waiter
+
+    def _gather(self) -> None:
+        """What is put while the loop is busy anyway is told at once: waking the process, and being woken by it, is what
+        takes long. An idle loop tells it immediately."""
+        now = time.monotonic()
+        if now - self._turned_at > IDLE_S and now - self._first_at < GATHER_S:
+            self._turned_at = now
+            asyncio.get_running_loop().call_soon(self._gather)
+        else:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._process is not None and self._lines:
+            self._process.tell(b"".join(self._lines))
+        self._lines.clear()
 
     async def stop(self) -> None:
         """Everything that was put is in the database or in an outbox then."""
@@ -131,6 +153,7 @@ class Writer:
                 async with asyncio.timeout(STOP_S):
                     await self._up.wait()  # it may only be starting
                     self._stopping = True
+                    self._flush()
                     assert self._process is not None
                     await self._process.close()
                     await self._running
@@ -190,6 +213,7 @@ class Writer:
         process.tell(orjson.dumps({"url": self._url, "outbox": str(self._outbox)}) + b"\n")
         self._before = self._safe
         self._trouble = ""
+        self._lines.clear()
         # What another one was told it may have written; nothing counts twice.
         process.tell(b"".join(one.line for one in self._told))
         return process
