@@ -26,7 +26,7 @@ from sestet.store.rows import SettledBefore, write_again, write_rows
 
 RETRY_S: Final = 0.5
 BATCH: Final = 500
-_CHUNK: Final = 1 << 20
+_CHUNK: Final = 1 << 16  # what a pipe holds; memory for more would be mapped and unmapped with every read
 
 
 class Said(TypedDict, total=False):
