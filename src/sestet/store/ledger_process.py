@@ -20,7 +20,7 @@ import orjson
 from sqlalchemy.engine.interfaces import DBAPICursor
 from sqlalchemy.pool import PoolProxiedConnection
 
-from sestet.store.database import REFUSALS, Database, open_database, reason
+from sestet.store.database import Database, open_database, reason
 from sestet.store.outbox import Entry, Outbox
 from sestet.store.rows import SettledBefore, write_again, write_rows
 
@@ -92,7 +92,7 @@ class Ledger:
             with self._transaction() as cursor:
                 kept = [entry.kept for entry in entries if entry.kept is not None]
                 spent = write_rows(self._database.dialect, cursor, [entry.row for entry in entries], kept)
-        except (SettledBefore, *REFUSALS):
+        except (SettledBefore, *self._database.refusals):
             return all(self._write_one(entry) for entry in entries)
         except Exception as error:  # whatever it is, bills are kept and tried again
             self._say(trouble=reason(error) or type(error).__name__)
@@ -106,7 +106,7 @@ class Ledger:
         try:
             with self._transaction() as cursor:
                 spent = write_again(self._database.dialect, cursor, entry.row, entry.kept)
-        except REFUSALS:
+        except self._database.refusals:
             self._outbox.reject(entry)
             self._say(refused=entry.row["request_id"])
         except Exception as error:
