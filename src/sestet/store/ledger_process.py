@@ -48,6 +48,7 @@ class Ledger:
     def __init__(self, database: Database, outbox: Outbox) -> None:
         self._database = database
         self._outbox = outbox
+        self._refusals: tuple[type[Exception], ...] = (SettledBefore, *database.refusals)
         self._connection: PoolProxiedConnection | None = None  # kept, since taking one takes longer than a transaction
         self._safe = 0
         self._spent: dict[tuple[str, int], int] = {}  # not said yet
@@ -92,7 +93,7 @@ class Ledger:
             with self._transaction() as cursor:
                 kept = [entry.kept for entry in entries if entry.kept is not None]
                 spent = write_rows(self._database.dialect, cursor, [entry.row for entry in entries], kept)
-        except (SettledBefore, *self._database.refusals):
+        except self._refusals:
             return all(self._write_one(entry) for entry in entries)
         except Exception as error:  # whatever it is, bills are kept and tried again
             self._say(trouble=reason(error) or type(error).__name__)
