@@ -3,7 +3,7 @@
 No clock: every call takes `now`, monotonic seconds. No waiting and no I/O: a call is whole before another one starts.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final, Literal, NamedTuple
@@ -29,52 +29,69 @@ _TOKEN: Final = 60 * _SECOND
 
 class Bucket:
     """`capacity` a minute, of requests or tokens. Full at first, never above full, below empty when more was used
-    than was known beforehand: that debt is paid off before anything else is let in."""
+    than was known beforehand: that debt is paid off before anything else is let in.
 
-    __slots__ = ("_at", "_level", "capacity")
+    What takes `at` is for whoever asks several buckets at one moment: `now` in nanoseconds, converted once."""
+
+    __slots__ = ("_at", "_full", "_level", "capacity")
 
     def __init__(self, capacity: int, level: int | None = None, at: float = 0.0) -> None:
         assert capacity > 0, "a limit is at least one a minute"
         self.capacity = capacity
-        self._level = capacity * _TOKEN if level is None else level
+        self._full = capacity * _TOKEN
+        self._level = self._full if level is None else level
         self._at = _nanoseconds(at)
 
     def level(self, now: float) -> int:
         """What is in it, in parts of a token; with this and the capacity another one goes on exactly where it is."""
-        return self._refilled(now)
+        return self.refilled(_nanoseconds(now))
 
     def remaining(self, now: float) -> int:
         """Whole tokens that can be taken; zero in debt."""
-        return max(0, self._refilled(now) // _TOKEN)
+        return max(0, self.level(now) // _TOKEN)
 
     def wait_s(self, amount: int, now: float) -> float:
         """Seconds until this amount is there, zero if it is. More than the capacity is there when the bucket is full:
         otherwise no waiting would ever be long enough."""
-        missing = min(amount, self.capacity) * _TOKEN - self._refilled(now)
-        return max(0, -(-missing // self.capacity)) / _SECOND
+        return self.wait_at(amount, _nanoseconds(now))
 
     def spend(self, amount: int, now: float) -> None:
         """Takes this amount, there or not; a negative amount is given back, and the next look stops at full."""
-        self._level = self._refilled(now) - amount * _TOKEN
+        self.spend_at(amount, _nanoseconds(now))
 
     def resize(self, capacity: int, now: float) -> None:
         """Another capacity, filled in the same proportion: what was full is full, and a debt, which a lower limit
         would otherwise stretch to hours, takes as long to pay off as it did."""
         assert capacity > 0, "a limit is at least one a minute"
-        self._level = self._refilled(now) * capacity // self.capacity
+        self._level = self.level(now) * capacity // self.capacity
         self.capacity = capacity
+        self._full = capacity * _TOKEN
 
-    def _refilled(self, now: float) -> int:
-        at = _nanoseconds(now)
+    def wait_at(self, amount: int, at: int) -> float:
+        level = self.refilled(at)
+        needed = amount * _TOKEN if amount < self.capacity else self._full
+        return -((level - needed) // self.capacity) / _SECOND if needed > level else 0.0
+
+    def spend_at(self, amount: int, at: int) -> None:
+        self._level = self.refilled(at) - amount * _TOKEN
+
+    def state_at(self, kind: Kind, at: int) -> LimitState:
+        level = self.refilled(at)
+        remaining = level // _TOKEN if level > 0 else 0
+        return LimitState(kind, self.capacity, remaining, -((level - self._full) // self.capacity) / _SECOND)
+
+    def refilled(self, at: int) -> int:
+        """The level at this time, from which it goes on."""
+        level = self._level
         # A clock that went back is believed from there on. Waiting for it to come back to where it was could lock
         # everybody out for as long as it went back.
         if at > self._at:
-            self._level += (at - self._at) * self.capacity
+            level += (at - self._at) * self.capacity
         self._at = at
-        full = self.capacity * _TOKEN
-        if self._level > full:
-            self._level = full
-        return self._level
+        if level > self._full:
+            level = self._full
+        self._level = level
+        return level
 
 
 @lru_cache(maxsize=16)  # a request asks several buckets, several times, at the same moment
@@ -137,8 +154,12 @@ class ScopeLimiter:
         self.change(limits, at)
 
     def spend(self, kind: Kind, amount: int, now: float) -> None:
-        if kind in self.buckets:
-            self.buckets[kind].spend(amount, now)
+        self.spend_at(kind, amount, _nanoseconds(now))
+
+    def spend_at(self, kind: Kind, amount: int, at: int) -> None:
+        bucket = self.buckets.get(kind)
+        if bucket is not None:
+            bucket.spend_at(amount, at)
 
     def change(self, limits: Limits, now: float) -> None:
         """Other limits from now on. What had no limit starts full, what has one keeps its proportion."""
@@ -164,15 +185,15 @@ class ScopeLimiter:
 
     def states(self, now: float) -> dict[LimitKind, LimitState]:
         """How the limits stand, and their sum over input and output where both are limited."""
-        states: dict[LimitKind, LimitState] = {
-            kind: LimitState(kind, bucket.capacity, bucket.remaining(now), bucket.wait_s(bucket.capacity, now))
-            for kind, bucket in self.buckets.items()
-        }
-        match states:
-            case {"input_tokens": inputs, "output_tokens": outputs}:
-                remaining = inputs.remaining + outputs.remaining
-                reset_s = max(inputs.reset_s, outputs.reset_s)
-                states["tokens"] = LimitState("tokens", inputs.limit + outputs.limit, remaining, reset_s)
+        return self.states_at(_nanoseconds(now))
+
+    def states_at(self, at: int) -> dict[LimitKind, LimitState]:
+        states: dict[LimitKind, LimitState] = {kind: bucket.state_at(kind, at) for kind, bucket in self.buckets.items()}
+        inputs, outputs = states.get("input_tokens"), states.get("output_tokens")
+        if inputs is not None and outputs is not None:
+            remaining = inputs.remaining + outputs.remaining
+            reset_s = max(inputs.reset_s, outputs.reset_s)
+            states["tokens"] = LimitState("tokens", inputs.limit + outputs.limit, remaining, reset_s)
         return states
 
 
@@ -203,24 +224,23 @@ class Limiter:
     def __init__(
         self, workspace: ScopeLimiter, organization: ScopeLimiter, priority: ScopeLimiter | None = None
     ) -> None:
-        self._scopes: dict[Scope, ScopeLimiter] = {"workspace": workspace, "organization": organization}
+        self._workspace = workspace
+        self._organization = organization
         self._priority = priority or ScopeLimiter(Limits())
 
     @property
     def limits_input(self) -> bool:
         """Whether it depends on a request's size how long it has to wait."""
-        return any("input_tokens" in scope.buckets for scope in self._scopes.values())
+        return "input_tokens" in self._workspace.buckets or "input_tokens" in self._organization.buckets
 
     @property
     def scopes(self) -> tuple[ScopeLimiter, ScopeLimiter, ScopeLimiter]:
         """Of the workspace, of the organisation, of the workspace's priority capacity."""
-        return (self._scopes["workspace"], self._scopes["organization"], self._priority)
+        return (self._workspace, self._organization, self._priority)
 
-    def charged(self, tier: Tier) -> Iterator[ScopeLimiter]:
+    def charged(self, tier: Tier) -> tuple[ScopeLimiter, ...]:
         """Those that a request of this tier counts against."""
-        yield from self._scopes.values()
-        if tier == "priority":
-            yield self._priority
+        return self.scopes if tier == "priority" else self.scopes[:2]
 
     def decide(self, input_tokens: int, now: float, *, priority: bool) -> Decision:
         """Takes one request with this many input tokens, from the priority capacity too if it is to be served first and
@@ -232,16 +252,17 @@ class Limiter:
     def check(self, now: float) -> Refusal | None:
         """Whether even the smallest request would be refused, before this one is read: takes nothing. The refusal's
         time is that of the smallest request."""
-        return self._refusal(1, now)
+        return self._refusal(1, _nanoseconds(now))
 
     def take(self, input_tokens: int, now: float) -> Refusal | None:
         """One request with this many input tokens, from all buckets or, refused, from none. It reserves no output:
         any is let in while there is no debt."""
-        refusal = self._refusal(input_tokens, now)
+        at = _nanoseconds(now)
+        refusal = self._refusal(input_tokens, at)
         if refusal is None:
-            for scope in self._scopes.values():
-                scope.spend("requests", 1, now)
-                scope.spend("input_tokens", input_tokens, now)
+            for scope in (self._workspace, self._organization):
+                scope.spend_at("requests", 1, at)
+                scope.spend_at("input_tokens", input_tokens, at)
         return refusal
 
     def take_priority(self, input_tokens: int, now: float) -> bool:
@@ -265,29 +286,43 @@ class Limiter:
 
     def states(self, now: float) -> tuple[LimitState, ...]:
         """What is limited, in the order of `LimitKind`: of workspace and organisation the one with less left."""
-        both = [scope.states(now) for scope in self._scopes.values()]
-        priority = self._priority.states(now)
-        ordinary: tuple[LimitKind, ...] = ("requests", "tokens", "input_tokens", "output_tokens")
-        return (
-            *(min(found, key=_tightness) for kind in ordinary if (found := [of[kind] for of in both if kind in of])),
-            *(priority[kind]._replace(kind=name) for kind, name in PRIORITY_KINDS if kind in priority),
-        )
+        at = _nanoseconds(now)
+        own, shared = self._workspace.states_at(at), self._organization.states_at(at)
+        states = [
+            _tighter(own[kind], shared[kind]) if kind in own and kind in shared else own.get(kind) or shared[kind]
+            for kind in _ORDINARY
+            if kind in own or kind in shared
+        ]
+        if self._priority.buckets:
+            priority = self._priority.states_at(at)
+            states += [priority[kind]._replace(kind=name) for kind, name in PRIORITY_KINDS if kind in priority]
+        return tuple(states)
 
-    def _refusal(self, input_tokens: int, now: float) -> Refusal | None:
+    def _refusal(self, input_tokens: int, at: int) -> Refusal | None:
         # Whatever a request turns out to be, it is a request, it has input, and it will have output.
         least: dict[Kind, int] = {"requests": 1, "input_tokens": max(1, input_tokens), "output_tokens": 1}
-        refusals = [
-            Refusal(kind, name, bucket.capacity, wait_s)
-            for name, scope in self._scopes.items()
-            for kind, bucket in scope.buckets.items()
-            if (wait_s := bucket.wait_s(least[kind], now)) > 0
-        ]
-        return max(refusals, key=lambda refusal: refusal.retry_after_s, default=None)
+        refusals: list[Refusal] = []
+        scopes: tuple[tuple[Scope, ScopeLimiter], ...]
+        scopes = (("workspace", self._workspace), ("organization", self._organization))
+        for name, scope in scopes:
+            for kind, bucket in scope.buckets.items():
+                wait_s = bucket.wait_at(least[kind], at)
+                if wait_s:
+                    refusals.append(Refusal(kind, name, bucket.capacity, wait_s))
+        return max(refusals, key=lambda refusal: refusal.retry_after_s) if refusals else None
 
     def _spend(self, kind: Kind, amount: int, now: float, tier: Tier) -> None:
+        at = _nanoseconds(now)
         for scope in self.charged(tier):
-            scope.spend(kind, amount, now)
+            bucket = scope.buckets.get(kind)
+            if bucket is not None:
+                bucket.spend_at(amount, at)
 
 
-def _tightness(state: LimitState) -> tuple[int, float]:
-    return state.remaining, -state.reset_s
+_ORDINARY: Final[tuple[LimitKind, ...]] = ("requests", "tokens", "input_tokens", "output_tokens")
+
+
+def _tighter(one: LimitState, other: LimitState) -> LimitState:
+    if one.remaining == other.remaining:
+        return other if other.reset_s > one.reset_s else one
+    return other if other.remaining < one.remaining else one

@@ -153,13 +153,15 @@ class Quotas:
 
     def check(self, workspace_id: str, card: Card) -> None:
         """Refuses what would be refused however small it is, before any work is done for it."""
-        today = day_of(self._now_us())
-        spent = self.spending.refusal(None, self._directory.allowance, today)
-        if spent is not None:
-            raise _organization_spent(spent)
-        spent = self.spending.refusal(workspace_id, self._allowance(workspace_id), today)
-        if spent is not None:
-            raise _workspace_spent(spent)
+        shared, own = self._directory.allowance, self._allowance(workspace_id)
+        if shared.spend or own.spend:
+            today = day_of(self._now_us())
+            spent = self.spending.refusal(None, shared, today)
+            if spent is not None:
+                raise _organization_spent(spent)
+            spent = self.spending.refusal(workspace_id, own, today)
+            if spent is not None:
+                raise _workspace_spent(spent)
         limiter = self._limiter(workspace_id, card)
         # Where the size matters, only reading the request tells how long it has to wait.
         if limiter is not None and not limiter.limits_input:

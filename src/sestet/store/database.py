@@ -9,20 +9,14 @@ import stat
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final, Literal, Protocol
+from typing import Any, Literal, Protocol
 from urllib.parse import quote
 
-import psycopg
-import sqlalchemy.exc
-from alembic import command
-from alembic.config import Config
-from alembic.migration import MigrationContext
-from alembic.script import ScriptDirectory
 from pysqlite3 import dbapi2
-from sqlalchemy import URL, Connection, Engine, Table, create_engine, event, make_url, text
+from sqlalchemy import URL, Connection, Engine, Table, create_engine, event, inspect, make_url, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine.interfaces import DBAPICursor
-from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
+from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, IntegrityError, OperationalError, ProgrammingError
 from sqlalchemy.exc import TimeoutError as NoFreeConnection
 from sqlalchemy.pool import PoolProxiedConnection, QueuePool
 
@@ -42,14 +36,6 @@ POOL_OVERFLOW = 10
 UPGRADE_LOCK = 0x5E57E7  # PostgreSQL: the advisory lock that upgrades take turns with
 
 MIGRATIONS = Path(__file__).parent / "migrations"
-
-
-# What is said against a row, by SQLAlchemy or by a driver itself; everything else is said by the database of itself.
-REFUSALS: Final = (
-    *(sqlalchemy.exc.DataError, sqlalchemy.exc.IntegrityError, sqlalchemy.exc.ProgrammingError),
-    *(dbapi2.DataError, dbapi2.IntegrityError, dbapi2.ProgrammingError),
-    *(psycopg.DataError, psycopg.IntegrityError, psycopg.ProgrammingError),
-)
 
 
 class StoreError(Exception):
@@ -76,6 +62,13 @@ class Database:
         self.dialect: Dialect = dialect
         self.place = place
         self.file = file
+        driver: Any = engine.dialect.dbapi
+        # What is said against a row, by SQLAlchemy or by a driver itself; everything else is said by the database of
+        # itself.
+        self.refusals: tuple[type[Exception], ...] = (
+            *(DataError, IntegrityError, ProgrammingError),
+            *(driver.DataError, driver.IntegrityError, driver.ProgrammingError),
+        )
         self._readers = engine.execution_options(sestet_reads=True)
         self._turn = threading.Lock()
 
@@ -135,53 +128,60 @@ class Database:
 
         Several at once wait for each other. Raises `StoreError`, above all where a newer program made the database.
         """
-        config = _alembic(migrations)
         if self.file is not None:
             _make_private(self.file)
+        if self.revision() == newest_revision(migrations):
+            return
         # Alembic keeps what it is working on in a global.
         with self.plainly(), _upgrading, self._alone(), self.engine.connect() as connection:
             if self.dialect == "sqlite":
-                self._upgrade_sqlite(connection, config)
+                self._upgrade_sqlite(connection, migrations)
             else:
-                self._upgrade_postgresql(connection, config)
+                self._upgrade_postgresql(connection, migrations)
 
     def revision(self) -> str | None:
         """The revision of the schema; none: there is no schema yet. Raises `StoreError`."""
         with self.plainly(), self.reading() as connection:
-            return MigrationContext.configure(connection).get_current_revision()
+            return _revision(connection)
 
     def close(self) -> None:
         self.engine.dispose()
 
-    def _upgrade_sqlite(self, connection: Connection, config: Config) -> None:
+    def _upgrade_sqlite(self, connection: Connection, migrations: Path) -> None:
         # A table is changed by making it anew, which must not delete the rows that refer to the old one.
         connection.detach()
         driver: Any = connection.connection.dbapi_connection
         driver.execute("PRAGMA foreign_keys = OFF")
         driver.execute(f"PRAGMA busy_timeout = {UPGRADE_BUSY_S * 1000:.0f}")
         with connection.begin():
-            self._migrate(connection, config)
+            self._migrate(connection, migrations)
             broken = connection.execute(text("PRAGMA foreign_key_check")).first()
             if broken:
                 raise StoreError(f"{self.place}: a row of {broken[0]} refers to a row of {broken[2]} that is missing")
 
-    def _upgrade_postgresql(self, connection: Connection, config: Config) -> None:
+    def _upgrade_postgresql(self, connection: Connection, migrations: Path) -> None:
         with connection.begin():
             connection.execute(text("SET LOCAL statement_timeout = 0"))
             connection.execute(text(f"SET LOCAL lock_timeout = '{UPGRADE_BUSY_S:.0f}s'"))
             connection.execute(text(f"SELECT pg_advisory_xact_lock({UPGRADE_LOCK})"))
-            self._migrate(connection, config)
+            self._migrate(connection, migrations)
 
-    def _migrate(self, connection: Connection, config: Config) -> None:
-        found = MigrationContext.configure(connection).get_current_revision()
-        known = [one.revision for one in ScriptDirectory.from_config(config).walk_revisions()]
-        if found is not None and found not in known:
+    def _migrate(self, connection: Connection, migrations: Path) -> None:
+        # Imported when it is needed, which is once in the life of a schema: that takes longer than all of a start that
+        # needs no migration.
+        from alembic import command, config  # noqa: PLC0415
+
+        found, newest = _revision(connection), newest_revision(migrations)
+        if found is not None and found not in _revisions(migrations):
             raise StoreError(
                 f"{self.place}: a newer program made this database (its revision is {found}, "
-                f"the newest one here {known[0]}); run that program, or go back to a backup"
+                f"the newest one here {newest}); run that program, or go back to a backup"
             )
-        config.attributes["connection"] = connection
-        command.upgrade(config, "head")
+        settings = config.Config()
+        settings.set_main_option("script_location", str(migrations).replace("%", "%%"))
+        settings.set_main_option("path_separator", "os")
+        settings.attributes["connection"] = connection
+        command.upgrade(settings, "head")
 
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
@@ -224,9 +224,21 @@ def reason(error: Exception) -> str:
     return str(said).partition("\n")[0][:200]
 
 
-def newest_revision() -> str:
+def newest_revision(migrations: Path = MIGRATIONS) -> str:
     """The revision that `upgrade` leads to."""
-    return str(ScriptDirectory.from_config(_alembic(MIGRATIONS)).get_current_head())
+    return _revisions(migrations)[-1]
+
+
+def _revisions(migrations: Path) -> list[str]:
+    """In their order: the names of their files begin with them."""
+    return sorted(file.name.partition("_")[0] for file in (migrations / "versions").glob("[0-9]*.py"))
+
+
+def _revision(connection: Connection) -> str | None:
+    if not inspect(connection).has_table("alembic_version"):
+        return None
+    found: str | None = connection.scalar(text("SELECT version_num FROM alembic_version"))
+    return found
 
 
 _FORMS = "write sqlite:///FILE or postgresql://USER:PASSWORD@HOST:PORT/DATABASE"
@@ -321,10 +333,3 @@ def _make_private(file: Path) -> None:
                     one.chmod(0o600)
     except OSError as error:
         raise StoreError(f"{file}: it cannot be made or kept private ({error.strerror}); set store.url") from None
-
-
-def _alembic(migrations: Path) -> Config:
-    config = Config()
-    config.set_main_option("script_location", str(migrations).replace("%", "%%"))
-    config.set_main_option("path_separator", "os")
-    return config

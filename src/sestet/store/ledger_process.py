@@ -20,13 +20,13 @@ import orjson
 from sqlalchemy.engine.interfaces import DBAPICursor
 from sqlalchemy.pool import PoolProxiedConnection
 
-from sestet.store.database import REFUSALS, Database, open_database, reason
+from sestet.store.database import Database, open_database, reason
 from sestet.store.outbox import Entry, Outbox
-from sestet.store.rows import SettledBefore, Spent, write_again, write_rows
+from sestet.store.rows import SettledBefore, write_again, write_rows
 
 RETRY_S: Final = 0.5
 BATCH: Final = 500
-_CHUNK: Final = 1 << 20
+_CHUNK: Final = 1 << 16  # what a pipe holds; memory for more would be mapped and unmapped with every read
 
 
 class Said(TypedDict, total=False):
@@ -48,8 +48,10 @@ class Ledger:
     def __init__(self, database: Database, outbox: Outbox) -> None:
         self._database = database
         self._outbox = outbox
+        self._refusals: tuple[type[Exception], ...] = (SettledBefore, *database.refusals)
         self._connection: PoolProxiedConnection | None = None  # kept, since taking one takes longer than a transaction
         self._safe = 0
+        self._spent: dict[tuple[str, int], int] = {}  # not said yet
         self._tried = 0.0
         # What a process before this one could not write.
         self._backlog = deque(outbox.read())
@@ -61,15 +63,12 @@ class Ledger:
 
     def take(self, entries: Sequence[Entry]) -> None:
         """New entries. They are safe when this returns."""
-        if not self._backlog and self._write(entries):
-            self._safe += len(entries)
-            self._say()
-            return
-        try:
-            self._outbox.append(entries)
-        except OSError as error:
-            self._say(trouble=f"outbox: {error.strerror}")
-        self._backlog += entries
+        if self._backlog or not self._write(entries):
+            try:
+                self._outbox.append(entries)
+            except OSError as error:
+                self._say(trouble=f"outbox: {error.strerror}")
+            self._backlog += entries
         self._safe += len(entries)
         self._say()
 
@@ -94,12 +93,12 @@ class Ledger:
             with self._transaction() as cursor:
                 kept = [entry.kept for entry in entries if entry.kept is not None]
                 spent = write_rows(self._database.dialect, cursor, [entry.row for entry in entries], kept)
-        except (SettledBefore, *REFUSALS):
+        except self._refusals:
             return all(self._write_one(entry) for entry in entries)
         except Exception as error:  # whatever it is, bills are kept and tried again
             self._say(trouble=reason(error) or type(error).__name__)
             return False
-        self._tell(spent)
+        self._spent.update(spent)
         return True
 
     def _write_one(self, entry: Entry) -> bool:
@@ -107,13 +106,15 @@ class Ledger:
         it."""
         try:
             with self._transaction() as cursor:
-                self._tell(write_again(self._database.dialect, cursor, entry.row, entry.kept))
-        except REFUSALS:
+                spent = write_again(self._database.dialect, cursor, entry.row, entry.kept)
+        except self._database.refusals:
             self._outbox.reject(entry)
             self._say(refused=entry.row["request_id"])
         except Exception as error:
             self._say(trouble=reason(error) or type(error).__name__)
             return False
+        else:
+            self._spent.update(spent)
         return True
 
     @contextlib.contextmanager
@@ -130,12 +131,11 @@ class Ledger:
             self._connection = None
             raise
 
-    def _tell(self, spent: Spent) -> None:
-        if spent:
-            self._say(spent=[(workspace, day, total) for (workspace, day), total in spent.items()])
-
     def _say(self, **said: object) -> None:
         written = self._safe - (len(self._backlog) - self._before)
+        if self._spent:
+            said["spent"] = [(workspace, day, total) for (workspace, day), total in self._spent.items()]
+            self._spent.clear()
         line = orjson.dumps({"safe": self._safe, "written": written, **said}) + b"\n"
         with contextlib.suppress(OSError):  # nobody listens any more
             while line:
@@ -150,8 +150,7 @@ class _Lines:
 
     def read(self, timeout_s: float | None) -> list[bytes] | None:
         """Those that are there; none after this time; None at the end."""
-        readable, _, _ = select.select([0], [], [], timeout_s)
-        if not readable:
+        if timeout_s is not None and not select.select([0], [], [], timeout_s)[0]:
             return []
         piece = os.read(0, _CHUNK)
         if not piece:

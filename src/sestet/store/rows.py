@@ -5,22 +5,7 @@ from dataclasses import asdict, dataclass
 from functools import cache
 from typing import Any, Final
 
-import orjson
-from sqlalchemy import (
-    JSON,
-    BindParameter,
-    ClauseElement,
-    ColumnElement,
-    FromClause,
-    bindparam,
-    cast,
-    func,
-    literal_column,
-    select,
-    true,
-    update,
-)
-from sqlalchemy import column as typed_column
+from sqlalchemy import BindParameter, ClauseElement, bindparam, literal_column, update
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.dialects.postgresql import psycopg
 from sqlalchemy.engine.interfaces import DBAPICursor
@@ -134,7 +119,7 @@ def write_again(dialect: Dialect, cursor: DBAPICursor, row: Row, kept: Kept | No
 
 def _write(dialect: Dialect, cursor: DBAPICursor, rows: list[Row]) -> int:
     """How many of them were not settled before."""
-    cursor.execute(*_upsert(dialect).given(rows=orjson.dumps(rows).decode()))
+    cursor.executemany(*_upsert(dialect).given_all(rows))
     return cursor.rowcount
 
 
@@ -172,36 +157,30 @@ class _Compiled:
     once: these run with every request."""
 
     text: str
-    names: Sequence[str] | None  # in their order, for a driver that takes no names
+    names: Sequence[str]
+    positional: bool  # the driver takes no names
 
     @classmethod
     def of(cls, statement: ClauseElement, dialect: Dialect) -> "_Compiled":
         kind: Any = sqlite.dialect if dialect == "sqlite" else psycopg.dialect
         compiled: Any = statement.compile(dialect=kind())
-        return cls(str(compiled), tuple(compiled.positiontup) if compiled.positional else None)
+        return cls(str(compiled), tuple(compiled.positiontup or compiled.params), compiled.positional)
 
     def given(self, **values: str | int | bytes) -> tuple[str, Any]:
-        return self.text, values if self.names is None else tuple(values[name] for name in self.names)
+        return self.text, self._values(values)
+
+    def given_all(self, rows: Iterable[Mapping[str, Any]]) -> tuple[str, Any]:
+        """For `executemany`. What a row does not say is NULL."""
+        return self.text, [self._values(row) for row in rows]
+
+    def _values(self, given: Mapping[str, Any]) -> Any:
+        values = map(given.get, self.names)
+        return tuple(values) if self.positional else dict(zip(self.names, values, strict=True))
 
 
 @cache
 def _upsert(dialect: Dialect) -> _Compiled:
-    """All rows in one statement with one parameter, a JSON array of objects: the interpreter, which the event loop
-    needs too, is asked once for a transaction and not once for each value of it."""
-    columns = list(ledger.c)
-    given: FromClause
-    values: list[ColumnElement[Any]]
-    if dialect == "sqlite":
-        given = func.json_each(bindparam("rows")).table_valued("value")
-        # A path as a parameter would be one more to hand over with every transaction.
-        values = [func.json_extract(given.c.value, literal_column(f"'$.{column.name}'")) for column in columns]
-    else:
-        rows = cast(bindparam("rows"), JSON)
-        typed = [typed_column(one.name, one.type) for one in columns]
-        given = func.json_to_recordset(rows).table_valued(*typed).render_derived(with_types=True)
-        values = list(given.c)
-    # SQLite cannot tell the ON of a join from that of a conflict without a WHERE between them.
-    statement = insert_of(dialect, ledger).from_select(columns, select(*values).select_from(given).where(true()))
+    statement = insert_of(dialect, ledger)
     changing = statement.on_conflict_do_update(
         index_elements=[ledger.c.request_id],
         set_={column: statement.excluded[column] for column in _CHANGING},

@@ -14,7 +14,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, Row, delete, select, update
 
 from sestet.gate.spend import day_of
-from sestet.store.database import REFUSALS, Database
+from sestet.store.database import Database
 from sestet.store.outbox import Outbox
 from sestet.store.rows import add_spending, write_again
 from sestet.store.tables import idempotency, ledger, servers
@@ -129,7 +129,7 @@ class Servers:
             try:
                 with self._database.writing() as connection:
                     write_again(self._database.dialect, connection.connection.cursor(), entry.row, entry.kept)
-            except REFUSALS:
+            except self._database.refusals:
                 outbox.reject(entry)
         outbox.clear()
         return len(entries)

@@ -2,14 +2,14 @@
 
 import asyncio
 import contextlib
+import subprocess
 import sys
 import time
-from asyncio.subprocess import PIPE, Process
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, cast
 
 import orjson
 import structlog
@@ -21,9 +21,10 @@ from sestet.store.outbox import Entry, Outbox
 from sestet.store.rows import Spent
 
 STOP_S: Final = 5.0
+GATHER_S: Final = 0.002  # how long a busy loop may gather entries before it tells them
+IDLE_S: Final = 0.0001  # a turn of the loop that is shorter has nothing else to do
 STUCK_S: Final = 3.0  # a process that says nothing for longer has a database that does not answer
-_LINE_MAX: Final = 1 << 24
-_ROOT: Final = str(Path(sestet.__file__).parent.parent)
+_ENVIRONMENT: Final = {"PYTHONPATH": str(Path(sestet.__file__).parent.parent)}
 
 
 @dataclass(slots=True)
@@ -36,6 +37,59 @@ class _Told:
     at: float
 
 
+class _Process(asyncio.SubprocessProtocol):
+    """One process: takes lines, and hands over the lines that it answers. `ended` is set when it has."""
+
+    def __init__(self, on_line: Callable[[bytes], None]) -> None:
+        self._on_line = on_line
+        self._rest = b""
+        self._transport: asyncio.SubprocessTransport
+        self._input: asyncio.WriteTransport
+        self._told_all = asyncio.Event()
+        self.ended = asyncio.Event()
+
+    @classmethod
+    async def start(cls, on_line: Callable[[bytes], None]) -> "_Process":
+        loop = asyncio.get_running_loop()
+        command = (sys.executable, "-m", ledger_process.__name__)
+        _, process = await loop.subprocess_exec(
+            lambda: cls(on_line), *command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=None, env=_ENVIRONMENT
+        )
+        return process
+
+    def tell(self, lines: bytes) -> None:
+        """Never blocks."""
+        with contextlib.suppress(OSError, RuntimeError):  # it has ended: the next one is told
+            self._input.write(lines)
+
+    async def close(self) -> None:
+        """It is not told anything more, and so ends, after it has done what it was told."""
+        self._input.close()
+        await self._told_all.wait()
+
+    async def kill(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            self._transport.kill()
+        await self.ended.wait()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.SubprocessTransport, transport)
+        self._input = cast(asyncio.WriteTransport, self._transport.get_pipe_transport(0))
+
+    def pipe_data_received(self, fd: int, data: bytes) -> None:
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        for line in lines:
+            self._on_line(line)
+
+    def pipe_connection_lost(self, fd: int, exc: Exception | None) -> None:
+        if fd == 0:
+            self._told_all.set()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._transport.close()
+        self.ended.set()
+
+
 class Writer:
     """`on_spent` is told the totals of the days that a transaction changed. `outbox` is a path without its suffix."""
 
@@ -46,11 +100,12 @@ class Writer:
         self._has_rescued = False
         self._on_spent = on_spent
         self._told: deque[_Told] = deque()
-        self._lines: list[bytes] = []
+        self._lines: list[bytes] = []  # those of them that the process is yet to be told
+        self._first_at = self._turned_at = 0.0
         self._count = self._safe = self._written = 0
         self._before = 0  # entries that processes before this one have made safe
         self._trouble = ""
-        self._process: Process | None = None
+        self._process: _Process | None = None
         self._running: asyncio.Task[None] | None = None
         self._stopping = False
         self._lost = False
@@ -71,14 +126,24 @@ class Writer:
         self._told.append(told)
         self.start()
         if not self._lines:
-            loop.call_soon(self._flush)
+            self._first_at = self._turned_at = told.at
+            loop.call_soon(self._gather)
         self._lines.append(told.line)
         return waiter
 
+    def _gather(self) -> None:
+        """What is put while the loop is busy anyway is told at once: waking the process, and being woken by it, is what
+        takes long. An idle loop tells it immediately."""
+        now = time.monotonic()
+        if now - self._turned_at > IDLE_S and now - self._first_at < GATHER_S:
+            self._turned_at = now
+            asyncio.get_running_loop().call_soon(self._gather)
+        else:
+            self._flush()
+
     def _flush(self) -> None:
-        """What was put in one turn of the loop is told at once: waking the process is what takes long."""
-        if self._process is not None:
-            self._tell(self._process, b"".join(self._lines))
+        if self._process is not None and self._lines:
+            self._process.tell(b"".join(self._lines))
         self._lines.clear()
 
     async def stop(self) -> None:
@@ -90,14 +155,11 @@ class Writer:
                     self._stopping = True
                     self._flush()
                     assert self._process is not None
-                    assert self._process.stdin is not None
-                    self._process.stdin.close()
+                    await self._process.close()
                     await self._running
             self._running.cancel()
             if self._process is not None:
-                with contextlib.suppress(ProcessLookupError):
-                    self._process.kill()
-                await self._process.wait()
+                await self._process.kill()
         await self.rescue()
 
     @property
@@ -136,9 +198,9 @@ class Writer:
                 self._lost = False
                 self._up.set()
                 try:
-                    await self._hear_all(self._process)
-                finally:  # cancelled or not, it is not told anything any more, and ends
-                    await _close(self._process)
+                    await self._process.ended.wait()
+                finally:  # cancelled or not
+                    await self._process.close()
                 self._process = None
                 self._up.clear()
             if not self._stopping:
@@ -146,35 +208,18 @@ class Writer:
                 self._log.error("ledger_process_ended")
                 await asyncio.sleep(RETRY_S)
 
-    async def _spawn(self) -> Process:
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", ledger_process.__name__),
-            stdin=PIPE,
-            stdout=PIPE,
-            env={"PYTHONPATH": _ROOT},
-            limit=_LINE_MAX,
-        )
-        self._tell(process, orjson.dumps({"url": self._url, "outbox": str(self._outbox)}) + b"\n")
+    async def _spawn(self) -> _Process:
+        process = await _Process.start(self._hear)
+        process.tell(orjson.dumps({"url": self._url, "outbox": str(self._outbox)}) + b"\n")
         self._before = self._safe
         self._trouble = ""
         self._lines.clear()
         # What another one was told it may have written; nothing counts twice.
-        self._tell(process, b"".join(one.line for one in self._told))
+        process.tell(b"".join(one.line for one in self._told))
         return process
 
-    @staticmethod
-    def _tell(process: Process, line: bytes) -> None:
-        assert process.stdin is not None
-        with contextlib.suppress(OSError, RuntimeError):  # it has ended: the next one is told
-            process.stdin.write(line)
-
-    async def _hear_all(self, process: Process) -> None:
-        assert process.stdout is not None
-        async for line in process.stdout:
-            self._hear(orjson.loads(line))
-        await process.wait()
-
-    def _hear(self, said: Said) -> None:
+    def _hear(self, line: bytes) -> None:
+        said: Said = orjson.loads(line)
         spent = said.get("spent")
         if spent:
             self._on_spent({(workspace, day): total for workspace, day, total in spent})
@@ -193,13 +238,6 @@ class Writer:
         if self._has_rescued and not self._told and not self.backlog:
             self._has_rescued = False
             self._rescued.clear()
-
-
-async def _close(process: Process) -> None:
-    assert process.stdin is not None
-    process.stdin.close()
-    with contextlib.suppress(OSError):
-        await process.stdin.wait_closed()
 
 
 def _done(waiter: asyncio.Future[None]) -> None:

@@ -11,7 +11,9 @@ from typing import Any
 
 import pytest
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, func, insert, inspect, select, text
 from sqlalchemy.engine.interfaces import ReflectedIndex
 from sqlalchemy.exc import IntegrityError
@@ -95,6 +97,13 @@ def test_from_nothing_there_is_one_organisation_and_its_default_workspace(databa
     assert [0] == generations
     assert [(DEFAULT_WORKSPACE, "Default", None)] == made
     assert newest_revision() == database.revision()
+
+
+def test_the_newest_revision_is_the_head_of_the_migrations() -> None:
+    settings = Config()
+    settings.set_main_option("script_location", str(MIGRATIONS))
+
+    assert [newest_revision()] == ScriptDirectory.from_config(settings).get_heads()
 
 
 def test_a_second_upgrade_changes_nothing(database: Database) -> None:
