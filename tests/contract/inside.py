@@ -21,6 +21,13 @@ OLD_VERSION = {"anthropic-version": "2023-06-01"}
 NEW_VERSION = {"anthropic-version": "2026-10-21"}
 
 
+def prompt_tokens(usage: Mapping[str, Any]) -> int:
+    """The tokens of a reply's prompt: what was read from the cache, written to it, and the rest."""
+    return sum(
+        usage.get(kind, 0) for kind in ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
+    )
+
+
 @dataclass(slots=True)
 class Inside:
     """A client of the application, and the engine behind it."""

@@ -7,7 +7,7 @@ import httpx2
 import pytest
 
 from tests.contract.errors import assert_contract_error
-from tests.contract.inside import Inside, InsideRunner
+from tests.contract.inside import Inside, InsideRunner, prompt_tokens
 from tests.contract.scenes import OWN_MODEL, WEATHER, call, scripted_reply, tool
 
 Fields = dict[str, Any]
@@ -424,7 +424,7 @@ TAKEN: dict[str, Fields] = {
 def test_what_the_contract_takes_of_tools_is_taken_and_counted(inside: InsideRunner, fields: Fields) -> None:
     async def ask(server: Inside) -> tuple[list[tuple[int, str]], list[int]]:
         answers = [await server.post(**fields), await server.post(path=COUNT, **{**fields, "max_tokens": ...})]
-        used = [answers[0].json().get("usage", {}).get("input_tokens"), answers[1].json().get("input_tokens")]
+        used = [prompt_tokens(answers[0].json().get("usage", {})), answers[1].json().get("input_tokens")]
         return [told_by(answer) for answer in answers], [*used, len(server.prompt)]
 
     answers, counts = inside(ask, scripted_reply(say=["Done."]))

@@ -13,7 +13,7 @@ import pytest
 
 from tests.conftest import ServerFactory
 from tests.contract.errors import assert_contract_error
-from tests.contract.inside import Inside, InsideRunner
+from tests.contract.inside import Inside, InsideRunner, prompt_tokens
 from tests.contract.scenes import (
     AGENT_SCRIPT,
     BIG_INTEGERS,
@@ -488,7 +488,7 @@ def test_answers_of_tools_reach_the_prompt_in_their_order(inside: InsideRunner) 
     async def ask(server: Inside) -> tuple[str, list[int]]:
         fields = answered(*results, calls=calls)
         counted = (await server.post(path=COUNT, max_tokens=..., **fields)).json()["input_tokens"]
-        used = (await server.post(**fields)).json()["usage"]["input_tokens"]
+        used = prompt_tokens((await server.post(**fields)).json()["usage"])
         return server.prompt, [counted, used]
 
     prompt, counts = inside(ask)

@@ -87,6 +87,7 @@ class PromptCache:
             self._take_over(kept, stored)
         self.expire()
         self.shelf.keep_within()
+        await self.shelf.settled()
         self._keeper = asyncio.create_task(self._look_after())
 
     async def stop(self) -> None:

@@ -62,7 +62,7 @@ class Shelf:
         """What earlier servers left and this engine can use."""
         found = []
         left = await asyncio.to_thread(self._folder.load, self._identity)
-        for one in sorted(left, key=lambda one: max((prefix.expires_at for prefix in one.prefixes), default=0)):
+        for one in sorted(left, key=_last_used):
             kept = Kept(one.name, one.workspace, one.model, one.tokens, one.bytes, time.monotonic())
             self._kept[kept.name] = kept
             found.append((kept, one.prefixes))
@@ -196,3 +196,8 @@ class Shelf:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
+
+
+def _last_used(snapshot: Snapshot) -> int:
+    """By the wall clock, in microseconds: each use has begun a lifetime anew."""
+    return max((one.expires_at - one.lifetime_s * 1_000_000 for one in snapshot.prefixes), default=0)

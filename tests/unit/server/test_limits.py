@@ -100,9 +100,9 @@ def test_what_is_used_up_is_refused_with_when_to_come_back(
     assert [200, 200, 429] == [answer.status for answer in answers]
     assert "rate_limit_error" == answers[-1].json["error"]["type"]
     assert told == rate_headers(answers[-1])
-    assert {"requests": b"30", "input_tokens": b"30", "output_tokens": b"5"}[kind] == answers[-1].headers[
-        b"retry-after"
-    ][0]
+    # The bucket fills while the test runs: a slow start takes seconds off what is still to wait for.
+    waited = {"requests": 30, "input_tokens": 30, "output_tokens": 5}[kind]
+    assert waited - 4 <= int(answers[-1].headers[b"retry-after"][0]) <= waited
 
 
 def test_what_was_used_before_a_restart_stays_used(store: dict[str, Any]) -> None:
