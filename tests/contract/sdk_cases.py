@@ -4,6 +4,7 @@ in its first argument. Prints what happened as JSON. The TypeScript SDKs do the 
 
 import json
 import re
+import secrets
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
@@ -77,6 +78,21 @@ def half_way():
     except anthropic.APIStatusError as error:
         return {"deltas": deltas, "type": error.body["error"]["type"]}
     return {"deltas": deltas, "type": None}
+
+
+def cached():
+    """The same question three times; nobody else has its system prompt."""
+    handbook = secrets.token_hex(16).ljust(2000, "x")
+    fields = ask("Hi", system=[{"type": "text", "text": handbook, "cache_control": {"type": "ephemeral", "ttl": "1h"}}])
+    written, read = (talkative.messages.create(**fields) for _ in range(2))
+    with talkative.messages.stream(**fields) as stream:
+        return [caching(message.usage) for message in (written, read, stream.get_final_message())]
+
+
+def caching(usage):
+    split = usage.cache_creation
+    written = [usage.cache_creation_input_tokens, split.ephemeral_5m_input_tokens, split.ephemeral_1h_input_tokens]
+    return [usage.input_tokens, *written, usage.cache_read_input_tokens]
 
 
 def headers():
@@ -435,6 +451,7 @@ CASES = {
     "overloaded": lambda: failed(own(SERVERS["busy_url"])),
     "failed_at_once": lambda: failed(lambda: helper("fail at once")),
     "failed_half_way": half_way,
+    "cached": cached,
     "forms_old": lambda: forms(VERSIONS[0]),
     "forms_new": lambda: forms(VERSIONS[1]),
     "thought_on_a_card": lambda: think("Hi", thinking=ENABLED),

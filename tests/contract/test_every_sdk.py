@@ -60,6 +60,8 @@ def message(text: str, prompt: str, tokens: int, stop_reason: str = "end_turn", 
 
 
 HELLO = ["Hello", ",", " world", "."]
+KEPT = len("<|im_start|>system\n") + 2_000
+REST = len(rendered(("system", ""), ("user", "Hi"))) - len("<|im_start|>system\n")
 STOPPED = message("one two ", "stop at a word", 3, "stop_sequence", "STOP")
 ROOM = WINDOW - len(rendered(("user", "Hi")))
 WITH_ID = {"request_id": "req_"}
@@ -89,6 +91,8 @@ EXPECTED: Outcomes = {
     "headers": {"request_id": "req_", "served_by": OWN_MODEL, "text": "Hello, world."},
     "old_sampling": "Hello, world.",
     "right_key": "Hello, world.",
+    # Written for an hour, read whole, read as a stream.
+    "cached": [[REST, KEPT, 0, KEPT, 0], *[[REST, 0, 0, 0, KEPT]] * 2],
     "failed_half_way": {"deltas": ["Half", " of it"], "type": "api_error"},
 }
 

@@ -72,6 +72,22 @@ async function halfWay() {
   return { deltas, type: null };
 }
 
+// The same question three times; nobody else has its system prompt.
+async function cached() {
+  const handbook = crypto.randomUUID().padEnd(2000, 'x');
+  const system = [{ type: 'text', text: handbook, cache_control: { type: 'ephemeral', ttl: '1h' } }];
+  const written = await talkative.messages.create(ask('Hi', { system }));
+  const read = await talkative.messages.create(ask('Hi', { system }));
+  const streamed = await talkative.messages.stream(ask('Hi', { system })).finalMessage();
+  return [written, read, streamed].map(({ usage }) => [
+    usage.input_tokens,
+    usage.cache_creation_input_tokens,
+    usage.cache_creation.ephemeral_5m_input_tokens,
+    usage.cache_creation.ephemeral_1h_input_tokens,
+    usage.cache_read_input_tokens,
+  ]);
+}
+
 async function headers() {
   const { data, response } = await talkative.messages.create(ask('Hi')).withResponse();
   return {
@@ -412,6 +428,7 @@ const cases = {
   overloaded: () => failed(own(servers.busy_url)),
   failed_at_once: () => failed(() => helper('fail at once')),
   failed_half_way: halfWay,
+  cached,
   forms_old: () => forms(VERSIONS[0]),
   forms_new: () => forms(VERSIONS[1]),
   thought_on_a_card: () => think('Hi', { thinking: ENABLED }),
