@@ -1,18 +1,32 @@
 """A key is neither billed twice nor stuck where the database is slow or away for a while (R07)."""
 
 import asyncio
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import httpx2
 import psutil
+import psycopg
+import pytest
 
+from sestet.store.answers import Answers, Claim
+from sestet.store.database import Database, StoreError, open_database
+from sestet.store.servers import KEPT_US, Servers
 from tests.conftest import ServerFactory
-from tests.databases import fresh_url
-from tests.faults.test_idempotency import FAST, QUICK, Answer, ask, insist
+from tests.databases import database, database_url, fresh_url, postgresql
+from tests.faults.test_idempotency import FAST, QUICK, Answer, ask, insist, until
 from tests.faults.wire import wait_for
 from tests.ledger_check import check, number_of
 from tests.running import RunningServer
+from tests.unit.store.rows import add_request
 
+__all__ = ["database", "database_url"]  # fixtures
+
+FAILING = QUICK.replace('say = ["tick "]', 'say = ["tick "]\nthen = "error"')
+FREE_WITHIN_S = 20.0
 GONE = r'sestet_http_requests_total\{.*status="499"\}'
 
 
@@ -46,3 +60,76 @@ def test_who_leaves_while_the_bill_is_written_is_not_answered_anew(serve: Server
 
     assert (200, True) == (answer.status, answer.replayed)
     assert [(0, "finished", FAST), (1, "finished", FAST)] == billed(url)
+
+
+def test_a_key_that_is_given_up_during_an_outage_is_free_afterwards(serve: ServerFactory) -> None:
+    server = serve(script=FAILING, config=f'[store]\nurl = "{postgresql().fresh()}"\n')
+
+    async def all_of_it() -> list[int]:
+        async with httpx2.AsyncClient(timeout=60) as client:
+            failing = asyncio.create_task(ask(client, server, 1, "TICK"))
+            await asyncio.to_thread(wait_for, server, "sestet_ledger_running", 1.0, 10)
+            postgresql().stop()
+            try:
+                failed = await failing
+            finally:
+                postgresql().start()
+            deadline = time.monotonic() + FREE_WITHIN_S
+            again = await ask(client, server, 1, "TICK")
+            while again.status in (409, 529) and time.monotonic() < deadline:
+                await asyncio.sleep(0.5)
+                again = await ask(client, server, 1, "TICK")
+            return [failed.status, again.status]
+
+    assert [500, 500] == asyncio.run(all_of_it())
+
+
+@contextmanager
+def commits_without_an_answer() -> Iterator[psycopg.Connection]:
+    """Everybody's commits wait for a replica that does not exist; they have happened all the same."""
+    with psycopg.connect(postgresql().url("postgres"), autocommit=True) as administrator:
+        administrator.execute("SET synchronous_commit = local")
+        administrator.execute("ALTER SYSTEM SET synchronous_standby_names = 'nobody'")
+        administrator.execute("SELECT pg_reload_conf()")
+        try:
+            yield administrator
+        finally:
+            administrator.execute("ALTER SYSTEM RESET synchronous_standby_names")
+            administrator.execute("SELECT pg_reload_conf()")
+
+
+def test_a_claim_whose_commit_is_not_answered_is_given_up_later() -> None:
+    first, second = (Claim("wrkspc_default", "key", "digest", f"req_{number}") for number in range(2))
+    with closing(open_database(postgresql().fresh())) as opened, ThreadPoolExecutor(1) as thread:
+        opened.upgrade()
+        answers = Answers(opened, "server_1")
+        with commits_without_an_answer() as administrator:
+
+            def cut() -> bool:
+                ended = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
+                return administrator.execute(ended).fetchone() is not None
+
+            claiming = thread.submit(answers.claim, first, 1)
+            until(cut, 10)
+            with pytest.raises(StoreError):
+                claiming.result()
+        left = answers.claim(second, 1)
+        answers.release_again()
+        given_up = answers.claim(second, 1)
+
+    assert ("running", "claimed") == (left.outcome, given_up.outcome)
+
+
+def test_a_claim_without_an_answer_is_forgotten_after_a_day_unless_it_runs(database: Database, tmp_path: Path) -> None:
+    names = ("lost", "runs", "young")
+    answers = Answers(database, "server_1")
+    for name in names:
+        answers.claim(Claim("wrkspc_default", name, "digest", f"req_{name}"), KEPT_US if name == "young" else 0)
+    with database.writing() as connection:
+        add_request(connection, "req_runs", server_id="server_1")
+    servers = Servers(database, "server_1", tmp_path)
+    servers.register(KEPT_US + 1)
+    servers.sweep(KEPT_US + 1)
+    found = [answers.claim(Claim("wrkspc_default", name, "digest", "req_again"), KEPT_US + 1) for name in names]
+
+    assert ["claimed", "running", "running"] == [one.outcome for one in found]

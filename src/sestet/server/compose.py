@@ -279,7 +279,10 @@ async def build(
         keyring.load(directory)
         quotas.load(directory)
 
+    answers = Answers(stored.database, stored.server_id)
+
     def refresh() -> Callable[[], None]:
+        answers.release_again()
         quotas.meters.forget()
         spent = spending_since(stored.database, day_of(now_us()) - _MONTH_DAYS)
         return partial(quotas.spending.put, spent)
@@ -288,7 +291,7 @@ async def build(
     endpoints = Endpoints(
         Messages(names, served, accounts, thoughts, Grammars(worker.compile, worker.departure)),
         Models(names, served),
-        Idempotency(Answers(stored.database, stored.server_id), now_us),
+        Idempotency(answers, now_us),
         lifecycle,
         heart,
     )

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Final
 
 from sestet.contract.errors import ApiError, invalid
@@ -52,7 +52,5 @@ class Idempotency:
                     raise
 
     def _release(self, claim: Claim) -> None:
-        try:
+        with suppress(StoreError):  # the next heartbeat tries again
             self._answers.release(claim)
-        except StoreError:
-            return  # it is forgotten with the server that made it, or after a day

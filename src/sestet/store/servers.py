@@ -20,7 +20,7 @@ from sestet.store.rows import add_spending, write_again
 from sestet.store.tables import idempotency, ledger, servers
 
 STALE_S: Final = 20.0  # a server elsewhere whose heartbeat stands still for so long counts as dead
-KEPT_US: Final = 24 * 3600 * 1_000_000  # how long the answer to an idempotency key is kept
+KEPT_US: Final = 24 * 3600 * 1_000_000  # how long an idempotency key is remembered
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +79,8 @@ class Servers:
 
     def sweep(self, now: int) -> Swept:
         """Reads back what dead servers could not write, then closes what they left running, billed as far as it was
-        written down. Answers that are too old to be asked for again are forgotten."""
+        written down. Idempotency keys that are too old are forgotten, but for those of requests that still run: a
+        clock may be wrong."""
         with contextlib.ExitStack() as held, self._database.plainly():
             others = {path.name.partition(".")[0] for path in self._outboxes.glob("server_*")} - {self._server_id}
             dead = {one for one in others if held.enter_context(_taken(self._outboxes / f"{one}.lock"))}
@@ -91,8 +92,11 @@ class Servers:
                 for server in connection.execute(select(servers)).all():
                     if server.id in dead or (server.id not in alive and self._stands_still(server)):
                         interrupted += self._close(connection, server.id, now)
+                running = select(ledger.c.request_id).where(ledger.c.state == "running")
                 connection.execute(
-                    delete(idempotency).where(idempotency.c.created_at < now - KEPT_US, idempotency.c.body.is_not(None))
+                    delete(idempotency).where(
+                        idempotency.c.created_at < now - KEPT_US, idempotency.c.request_id.not_in(running)
+                    )
                 )
         return Swept(interrupted, recovered)
 
