@@ -1,6 +1,9 @@
 """A key is neither billed twice nor stuck where the database is slow or away for a while (R07)."""
 
 import asyncio
+import socket
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -8,20 +11,24 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 import httpx2
+import orjson
 import psutil
 import psycopg
 import pytest
 
+from sestet.store import ledger_process
 from sestet.store.answers import Answers, Claim
 from sestet.store.database import Database, StoreError, open_database
 from sestet.store.servers import KEPT_US, Servers
 from tests.conftest import ServerFactory
 from tests.databases import database, database_url, fresh_url, postgresql
+from tests.fault_proxy import fault_proxy
 from tests.faults.test_idempotency import FAST, QUICK, Answer, ask, insist, until
 from tests.faults.wire import wait_for
 from tests.ledger_check import check, number_of
 from tests.running import RunningServer
 from tests.unit.store.rows import add_request
+from tests.unit.store.test_writer import settled
 
 __all__ = ["database", "database_url"]  # fixtures
 
@@ -60,6 +67,53 @@ def test_who_leaves_while_the_bill_is_written_is_not_answered_anew(serve: Server
 
     assert (200, True) == (answer.status, answer.replayed)
     assert [(0, "finished", FAST), (1, "finished", FAST)] == billed(url)
+
+
+def test_what_a_killed_server_still_writes_is_the_one_bill(serve: ServerFactory) -> None:
+    url = postgresql().fresh()
+    first, second = (serve(script=QUICK, config=f'[store]\nurl = "{url}"\n') for _ in range(2))
+
+    async def all_of_it() -> Answer:
+        async with httpx2.AsyncClient(timeout=30) as client:
+            await ask(client, first, 0)
+            writer = writer_of(first)
+            writer.suspend()
+            cut = asyncio.create_task(ask(client, first, 1))
+            await asyncio.to_thread(wait_for, first, "sestet_ledger_backlog", 1.0, 10)
+            first.process.kill()
+            await cut
+            again = asyncio.create_task(insist(client, second, 1, "FAST"))
+            await asyncio.sleep(8)  # the second one has looked for dead servers once at least
+            writer.resume()
+            return await again
+
+    answer = asyncio.run(all_of_it())
+
+    assert (200, True) == (answer.status, answer.replayed)
+    assert [(0, "finished", FAST), (1, "finished", FAST)] == billed(url)
+
+
+@pytest.mark.slow
+def test_who_writes_for_a_server_that_is_gone_does_not_wait_for_ever(tmp_path: Path) -> None:
+    """A database that never answers would keep the server from being taken for dead."""
+    url = postgresql().fresh()
+    with closing(open_database(url)) as opened, fault_proxy(postgresql().port) as proxy:
+        opened.upgrade()
+        place = {"url": url.replace(f":{postgresql().port}/", f":{proxy.port}/"), "outbox": str(tmp_path / "one.jsonl")}
+        ours, theirs = socket.socketpair()  # as asyncio makes it
+        command = (sys.executable, "-m", ledger_process.__name__)
+        with subprocess.Popen(command, stdin=theirs, stdout=subprocess.PIPE) as process:
+            try:
+                theirs.close()
+                ours.sendall(orjson.dumps(place) + b"\n" + settled(1).line())
+                assert process.stdout is not None
+                process.stdout.readline()
+                proxy.swallow()
+                ours.sendall(settled(2).line())
+                ours.close()
+                process.wait(2 * ledger_process.END_S)
+            finally:
+                process.kill()
 
 
 def test_a_key_that_is_given_up_during_an_outage_is_free_afterwards(serve: ServerFactory) -> None:

@@ -269,7 +269,8 @@ async def build(
             await running.stop()
         await asyncio.to_thread(stored.servers.leave, now_us())
         raise
-    writer = Writer(database_url(config), stored.outbox / stored.server_id, quotas.spending.put)
+    outbox = stored.outbox / stored.server_id
+    writer = Writer(database_url(config), outbox, quotas.spending.put, held=(stored.servers.lock,))
     books = Books(writer, stored.server_id, metrics, serve_when_down=config.store.when_down == "serve")
     books.start()
     metrics.watch(served)

@@ -1,5 +1,6 @@
 """The process that writes the ledger: lines of entries come in, everything that waits goes into one transaction, and
 what is safe is said. It ends with its standard input, and so with the server, after it has written what it was told.
+Until then the server counts as alive, so it ends soon also where the database does not answer.
 
 A process of its own because a transaction in a thread would take the interpreter from every stream, again and again.
 The first line says where to write: `{"url": ..., "outbox": ...}`. After that each line is an `Entry`, counted from 1.
@@ -10,6 +11,7 @@ import contextlib
 import os
 import select
 import signal
+import threading
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -25,6 +27,7 @@ from sestet.store.outbox import Entry, Outbox
 from sestet.store.rows import SettledBefore, write_again, write_rows
 
 RETRY_S: Final = 0.5
+END_S: Final = 10.0  # well before a server elsewhere counts as dead, whose heartbeat may be 5 s old
 BATCH: Final = 500
 _CHUNK: Final = 1 << 16  # what a pipe holds; memory for more would be mapped and unmapped with every read
 
@@ -159,7 +162,17 @@ class _Lines:
         return lines
 
 
+def _end_in_time() -> None:
+    """Waits until nothing more can come, then ends the process whatever it waits for."""
+    incoming = select.poll()
+    incoming.register(0, 0)  # that the other side is closed is told unasked
+    incoming.poll()
+    time.sleep(END_S)
+    os._exit(1)
+
+
 def main() -> None:
+    threading.Thread(target=_end_in_time, daemon=True).start()
     for number in (signal.SIGINT, signal.SIGTERM):  # the server says when it is over
         signal.signal(number, signal.SIG_IGN)
     incoming = _Lines()

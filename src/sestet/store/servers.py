@@ -42,8 +42,16 @@ class Servers:
         self._heard: dict[str, tuple[int, float]] = {}
         self._beaten = time.monotonic()
 
+    @property
+    def lock(self) -> int:
+        """The descriptor that says, as long as any process holds it, that this server may still write. It is there from
+        `register` to `leave`."""
+        assert self._lock is not None
+        return self._lock
+
     def register(self, now: int) -> None:
-        # Held as long as this process lives, however it ends: it tells others of this machine that the file is in use.
+        # Held until this process and the one that writes its ledger have ended, however they end: it tells others of
+        # this machine that this server may still write.
         self._outboxes.mkdir(mode=0o700, parents=True, exist_ok=True)
         path = self._outboxes / f"{self._server_id}.lock"
         while self._lock is None:
