@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import httpx2
@@ -153,7 +154,13 @@ def commits_without_an_answer() -> Iterator[psycopg.Connection]:
 
 
 def test_a_claim_whose_commit_is_not_answered_is_given_up_later() -> None:
-    first, second = (Claim("wrkspc_default", "key", "digest", f"req_{number}") for number in range(2))
+    claims: list[Claim] = []
+
+    def claim_on(answers: Answers) -> None:
+        while len(claims) < 10_000:  # PostgreSQL takes over its settings a moment later
+            claims.append(Claim("wrkspc_default", f"key {len(claims)}", "digest", "req_1"))
+            answers.claim(claims[-1], 1)
+
     with closing(open_database(postgresql().fresh())) as opened, ThreadPoolExecutor(1) as thread:
         opened.upgrade()
         answers = Answers(opened, "server_1")
@@ -163,10 +170,11 @@ def test_a_claim_whose_commit_is_not_answered_is_given_up_later() -> None:
                 ended = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
                 return administrator.execute(ended).fetchone() is not None
 
-            claiming = thread.submit(answers.claim, first, 1)
+            claiming = thread.submit(claim_on, answers)
             until(cut, 10)
             with pytest.raises(StoreError):
                 claiming.result()
+        second = replace(claims[-1], request_id="req_2")
         left = answers.claim(second, 1)
         answers.release_again()
         given_up = answers.claim(second, 1)

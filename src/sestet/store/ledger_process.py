@@ -1,6 +1,5 @@
 """The process that writes the ledger: lines of entries come in, everything that waits goes into one transaction, and
 what is safe is said. It ends with its standard input, and so with the server, after it has written what it was told.
-Until then the server counts as alive, so it ends soon also where the database does not answer.
 
 A process of its own because a transaction in a thread would take the interpreter from every stream, again and again.
 The first line says where to write: `{"url": ..., "outbox": ...}`. After that each line is an `Entry`, counted from 1.
@@ -163,7 +162,8 @@ class _Lines:
 
 
 def _end_in_time() -> None:
-    """Waits until nothing more can come, then ends the process whatever it waits for."""
+    """Waits until nothing more can come, then ends the process whatever it waits for: until then the server counts as
+    alive."""
     incoming = select.poll()
     incoming.register(0, 0)  # that the other side is closed is told unasked
     incoming.poll()
