@@ -124,14 +124,19 @@ class Writer:
         if self._running is None:
             self._running = asyncio.create_task(self._keep_running())
 
-    def put(self, entry: Entry) -> asyncio.Future[None]:
-        """Never blocks. What is returned is done when the entry can no longer be lost."""
+    def put(self, entry: Entry, *, at_once: bool = False) -> asyncio.Future[None]:
+        """Never blocks. What is returned is done when the entry can no longer be lost. The process is told `at_once`,
+        or together with what others put in a moment."""
         loop = asyncio.get_running_loop()
         waiter = loop.create_future()
         told = _Told(entry, entry.line(), waiter, time.monotonic())
         self._count += 1
         self._told.append(told)
         self.start()
+        if at_once:
+            self._lines.append(told.line)
+            self._flush()
+            return waiter
         if not self._lines:
             self._first_at = self._turned_at = told.at
             loop.call_soon(self._gather)
