@@ -286,7 +286,8 @@ async def build(
             opened.close()
         await asyncio.to_thread(stored.servers.leave, now_us())
         raise
-    writer = Writer(database_url(config), stored.outbox / stored.server_id, quotas.spending.put)
+    outbox = stored.outbox / stored.server_id
+    writer = Writer(database_url(config), outbox, quotas.spending.put, held=(stored.servers.lock,))
     books = Books(writer, stored.server_id, metrics, serve_when_down=config.store.when_down == "serve")
     books.start()
     metrics.watch(served)
@@ -297,7 +298,10 @@ async def build(
         keyring.load(directory)
         quotas.load(directory)
 
+    answers = Answers(stored.database, stored.server_id)
+
     def refresh() -> Callable[[], None]:
+        answers.release_again()
         quotas.meters.forget()
         spent = spending_since(stored.database, day_of(now_us()) - _MONTH_DAYS)
         return partial(quotas.spending.put, spent)
@@ -306,7 +310,7 @@ async def build(
     endpoints = Endpoints(
         Messages(names, served, accounts, thoughts, Grammars(worker.compile, worker.departure)),
         Models(names, served),
-        Idempotency(Answers(stored.database, stored.server_id), now_us),
+        Idempotency(answers, now_us),
         lifecycle,
         heart,
     )

@@ -101,12 +101,11 @@ class Endpoints:
         self, request: MessagesRequest, call: Call, exchange: Exchange, receive: Receive, send: Send, claim: Claim
     ) -> None:
         """As `_whole`, and again for whoever asks again with the same key."""
-        call = replace(call, keep=Keep(claim.key, anthropic.encode_message))
-        async with self._idempotency.claimed(claim) as answer:
-            if answer.outcome == "kept":
-                await send_json(send, answer.body, answer.status, [(b"idempotent-replayed", b"true")])
+        async with self._idempotency.claimed(claim, anthropic.encode_message) as found:
+            if isinstance(found, Keep):
+                await self._whole(request, replace(call, keep=found), exchange, receive, send)
             else:
-                await self._whole(request, call, exchange, receive, send)
+                await send_json(send, found.body, found.status, [(b"idempotent-replayed", b"true")])
 
     async def _stream(
         self, request: MessagesRequest, call: Call, exchange: Exchange, scope: Scope, receive: Receive, send: Send

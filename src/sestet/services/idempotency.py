@@ -2,12 +2,14 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Final
 
 from sestet.contract.errors import ApiError, invalid
+from sestet.services.messages import Keep
 from sestet.store.answers import Answer, Answers, Claim
 from sestet.store.database import StoreError
+from sestet.turn.fold import Message
 
 KEY_CHARACTERS_MAX: Final = 255
 
@@ -18,9 +20,10 @@ class Idempotency:
         self._now_us = now_us
 
     @asynccontextmanager
-    async def claimed(self, claim: Claim) -> AsyncIterator[Answer]:
-        """The answer that was kept, or `claimed`: then the body answers, and what it does not keep with its bill is
-        given up for whoever asks again. 409 while another one answers, 400 if the key was used for something else."""
+    async def claimed(self, claim: Claim, encode: Callable[[Message], bytes]) -> AsyncIterator[Answer | Keep]:
+        """The answer that was kept, or how to keep it: then the body answers, and if it fails without having handed in
+        an answer with its bill, whoever asks again is answered anew. 409 while another one answers, 400 if the key was
+        used for something else."""
         if not claim.key or len(claim.key) > KEY_CHARACTERS_MAX:
             raise invalid(f"it takes 1 to {KEY_CHARACTERS_MAX} characters", "idempotency-key")
         try:
@@ -39,15 +42,15 @@ class Idempotency:
             case "kept":
                 yield answer
             case "claimed":
+                keep = Keep(claim.key, encode)
                 try:
-                    yield answer
+                    yield keep
                 except BaseException:
-                    # Shielded: a client that left must not leave its claim behind.
-                    await asyncio.shield(asyncio.to_thread(self._release, claim))
+                    if not keep.handed_in:
+                        # Shielded: a client that left must not leave its claim behind.
+                        await asyncio.shield(asyncio.to_thread(self._release, claim))
                     raise
 
     def _release(self, claim: Claim) -> None:
-        try:
+        with suppress(StoreError):  # the next heartbeat tries again
             self._answers.release(claim)
-        except StoreError:
-            return  # it is forgotten with the server that made it, or after a day

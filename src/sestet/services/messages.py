@@ -47,12 +47,14 @@ _MANY_PARTS = 1_000
 _LARGE_PROMPT_CHARACTERS = 256 * 1024  # rendered in a thread, so that other replies go on meanwhile
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Keep:
-    """The whole answer is kept with its bill, as its dialect encodes it, for whoever asks again with this key."""
+    """The whole answer is kept with its bill, as its dialect encodes it, for whoever asks again with this key.
+    `handed_in`: it is on its way to the ledger, whatever becomes of the request."""
 
     key: str
     encode: Callable[[Message], bytes]
+    handed_in: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,6 +275,7 @@ class Messages:
             if call.keep is not None:
                 body = call.keep.encode(fold([*said, *last]))
                 kept = Kept(call.workspace, call.keep.key, call.request_id, 200, body)
+                call.keep.handed_in = True
         except ApiError as error:
             ending, error_kind = "failed", error.kind
             raise

@@ -14,6 +14,7 @@ from sestet.gate.limits import KINDS, Decision, Limiter, Limits, Refusal, ScopeL
 from sestet.gate.spend import Spending, SpendRefusal, day_of
 from sestet.ledger.entry import Use
 
+COUNTED_AT_ONCE: Final = 16  # tokens of output; a limit sees at most so many of a running reply too late
 _ORGANIZATION: Final = ""
 _NOUNS: Final = {"requests": "requests", "input_tokens": "input tokens", "output_tokens": "output tokens"}
 
@@ -86,12 +87,13 @@ class Permit:
     _meters: Meters
     _limiter: Limiter | None
     _produced: int = 0
+    _counted: int = 0
 
     def produced(self, output_tokens: int) -> None:
-        """So many tokens of output in all by now."""
-        if self._limiter is not None and output_tokens > self._produced:
-            self._meters.produced(self._limiter, output_tokens - self._produced, self.tier)
-            self._produced = output_tokens
+        """So many tokens of output in all by now. They are counted a few at once, and the last of them in `ended`."""
+        self._produced = output_tokens
+        if output_tokens - self._counted >= COUNTED_AT_ONCE:
+            self._count()
 
     def correct(self, input_tokens: int) -> None:
         """So many more tokens of input than were taken or, negative, fewer."""
@@ -100,8 +102,14 @@ class Permit:
 
     def ended(self) -> None:
         """Nothing more comes."""
+        self._count()
         if self._limiter is not None:
             self._meters.ended(self._limiter)
+
+    def _count(self) -> None:
+        if self._limiter is not None and self._produced > self._counted:
+            self._meters.produced(self._limiter, self._produced - self._counted, self.tier)
+            self._counted = self._produced
 
 
 _OWN: Final = OwnMeters()

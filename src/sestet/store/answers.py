@@ -5,7 +5,7 @@ from typing import Literal
 
 from sqlalchemy import delete, select
 
-from sestet.store.database import Database
+from sestet.store.database import Database, StoreError
 from sestet.store.tables import idempotency
 
 
@@ -35,25 +35,32 @@ class Answers:
     def __init__(self, database: Database, server_id: str) -> None:
         self._database = database
         self._server_id = server_id
+        self._unreleased: set[Claim] = set()
 
     def claim(self, claim: Claim, now: int) -> Answer:
-        with self._database.plainly(), self._database.writing() as connection:
-            statement = self._database.insert(idempotency).values(
-                workspace_id=claim.workspace_id,
-                key=claim.key,
-                request_digest=claim.request_digest,
-                request_id=claim.request_id,
-                server_id=self._server_id,
-                created_at=now,
-            )
-            added = connection.execute(statement.on_conflict_do_nothing().returning(idempotency.c.key)).first()
-            if added is not None:
-                return Answer("claimed")
-            known = connection.execute(
-                select(idempotency).where(
-                    idempotency.c.workspace_id == claim.workspace_id, idempotency.c.key == claim.key
+        added = None
+        try:
+            with self._database.plainly(), self._database.writing() as connection:
+                statement = self._database.insert(idempotency).values(
+                    workspace_id=claim.workspace_id,
+                    key=claim.key,
+                    request_digest=claim.request_digest,
+                    request_id=claim.request_id,
+                    server_id=self._server_id,
+                    created_at=now,
                 )
-            ).one_or_none()
+                added = connection.execute(statement.on_conflict_do_nothing().returning(idempotency.c.key)).first()
+                if added is not None:
+                    return Answer("claimed")
+                known = connection.execute(
+                    select(idempotency).where(
+                        idempotency.c.workspace_id == claim.workspace_id, idempotency.c.key == claim.key
+                    )
+                ).one_or_none()
+        except StoreError:
+            if added is not None:  # it may be committed all the same
+                self._unreleased.add(claim)
+            raise
         if known is None:  # released at this very moment
             return Answer("running")
         if known.request_digest != claim.request_digest:
@@ -63,7 +70,9 @@ class Answers:
         return Answer("kept", known.status, bytes(known.body))
 
     def release(self, claim: Claim) -> None:
-        """For a request that came to no answer: whoever asks again is answered anew."""
+        """For a request that came to no answer: whoever asks again is answered anew. What the database does not take is
+        left to `release_again`."""
+        self._unreleased.add(claim)
         with self._database.plainly(), self._database.writing() as connection:
             connection.execute(
                 delete(idempotency).where(
@@ -73,3 +82,9 @@ class Answers:
                     idempotency.c.body.is_(None),
                 )
             )
+        self._unreleased.discard(claim)
+
+    def release_again(self) -> None:
+        """Gives up what the database did not take, or took without saying so."""
+        for claim in list(self._unreleased):
+            self.release(claim)

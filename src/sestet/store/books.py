@@ -38,7 +38,7 @@ class Account:
     def begin(self) -> Awaitable[None]:
         """Done when a kill could no longer lose that there is such a request."""
         self.written = self.usage()
-        return self._books.write(running_row(self.opening, self.written))
+        return self._books.write(running_row(self.opening, self.written), alone=self._books.running == 1)
 
     def settle(self, settlement: Settlement, kept: Kept | None = None) -> Awaitable[None]:
         """Takes effect at once and for good; what is returned is done when a kill could no longer lose it."""
@@ -89,13 +89,14 @@ class Books:
         self._open.add(account)
         return account
 
-    def write(self, row: Row, kept: Kept | None = None) -> asyncio.Future[None]:
-        return self._writer.put(Entry({**row, "server_id": self._server_id}, kept))
+    def write(self, row: Row, kept: Kept | None = None, *, alone: bool = False) -> asyncio.Future[None]:
+        """`alone`: no other request is running, so nothing is to be gained by waiting for others."""
+        return self._writer.put(Entry({**row, "server_id": self._server_id}, kept), at_once=alone)
 
     def close_account(self, account: Account, settlement: Settlement, kept: Kept | None) -> asyncio.Future[None]:
         assert account in self._open, "a request is settled once"
         self._open.discard(account)
-        written = self.write(settled_row(settlement), kept)
+        written = self.write(settled_row(settlement), kept, alone=not self._open)
         self._observer.settled(settlement)
         return written
 

@@ -20,7 +20,7 @@ from sestet.store.rows import add_spending, write_again
 from sestet.store.tables import idempotency, ledger, servers
 
 STALE_S: Final = 20.0  # a server elsewhere whose heartbeat stands still for so long counts as dead
-KEPT_US: Final = 24 * 3600 * 1_000_000  # how long the answer to an idempotency key is kept
+KEPT_US: Final = 24 * 3600 * 1_000_000  # how long an idempotency key is remembered
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +42,16 @@ class Servers:
         self._heard: dict[str, tuple[int, float]] = {}
         self._beaten = time.monotonic()
 
+    @property
+    def lock(self) -> int:
+        """The descriptor that says, as long as any process holds it, that this server may still write. It is there from
+        `register` to `leave`."""
+        assert self._lock is not None
+        return self._lock
+
     def register(self, now: int) -> None:
-        # Held as long as this process lives, however it ends: it tells others of this machine that the file is in use.
+        # Held until this process and the one that writes its ledger have ended, however they end: it tells others of
+        # this machine that this server may still write.
         self._outboxes.mkdir(mode=0o700, parents=True, exist_ok=True)
         path = self._outboxes / f"{self._server_id}.lock"
         while self._lock is None:
@@ -79,7 +87,8 @@ class Servers:
 
     def sweep(self, now: int) -> Swept:
         """Reads back what dead servers could not write, then closes what they left running, billed as far as it was
-        written down. Answers that are too old to be asked for again are forgotten."""
+        written down. Idempotency keys that are too old are forgotten, but for those of requests that still run: a
+        clock may be wrong."""
         with contextlib.ExitStack() as held, self._database.plainly():
             others = {path.name.partition(".")[0] for path in self._outboxes.glob("server_*")} - {self._server_id}
             dead = {one for one in others if held.enter_context(_taken(self._outboxes / f"{one}.lock"))}
@@ -91,8 +100,11 @@ class Servers:
                 for server in connection.execute(select(servers)).all():
                     if server.id in dead or (server.id not in alive and self._stands_still(server)):
                         interrupted += self._close(connection, server.id, now)
+                running = select(ledger.c.request_id).where(ledger.c.state == "running")
                 connection.execute(
-                    delete(idempotency).where(idempotency.c.created_at < now - KEPT_US, idempotency.c.body.is_not(None))
+                    delete(idempotency).where(
+                        idempotency.c.created_at < now - KEPT_US, idempotency.c.request_id.not_in(running)
+                    )
                 )
         return Swept(interrupted, recovered)
 

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, cast
@@ -49,11 +49,16 @@ class _Process(asyncio.SubprocessProtocol):
         self.ended = asyncio.Event()
 
     @classmethod
-    async def start(cls, on_line: Callable[[bytes], None]) -> "_Process":
-        loop = asyncio.get_running_loop()
-        command = (sys.executable, "-m", ledger_process.__name__)
-        _, process = await loop.subprocess_exec(
-            lambda: cls(on_line), *command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=None, env=_ENVIRONMENT
+    async def start(cls, on_line: Callable[[bytes], None], held: Sequence[int]) -> "_Process":
+        """`held` are descriptors that it holds too, as long as it lives."""
+        _, process = await asyncio.get_running_loop().subprocess_exec(
+            lambda: cls(on_line),
+            *(sys.executable, "-m", ledger_process.__name__),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=None,
+            env=_ENVIRONMENT,
+            pass_fds=held,
         )
         return process
 
@@ -91,10 +96,12 @@ class _Process(asyncio.SubprocessProtocol):
 
 
 class Writer:
-    """`on_spent` is told the totals of the days that a transaction changed. `outbox` is a path without its suffix."""
+    """`on_spent` is told the totals of the days that a transaction changed. `outbox` is a path without its suffix.
+    `held` are descriptors that the process holds too, as long as it lives."""
 
-    def __init__(self, url: str, outbox: Path, on_spent: Callable[[Spent], None]) -> None:
+    def __init__(self, url: str, outbox: Path, on_spent: Callable[[Spent], None], held: Sequence[int] = ()) -> None:
         self._url = url
+        self._held = held
         self._outbox = outbox.with_suffix(".jsonl")
         self._rescued = Outbox(outbox.with_name(f"{outbox.name}.rescued.jsonl"))
         self._has_rescued = False
@@ -117,14 +124,19 @@ class Writer:
         if self._running is None:
             self._running = asyncio.create_task(self._keep_running())
 
-    def put(self, entry: Entry) -> asyncio.Future[None]:
-        """Never blocks. What is returned is done when the entry can no longer be lost."""
+    def put(self, entry: Entry, *, at_once: bool = False) -> asyncio.Future[None]:
+        """Never blocks. What is returned is done when the entry can no longer be lost. The process is told `at_once`,
+        or together with what others put in a moment."""
         loop = asyncio.get_running_loop()
         waiter = loop.create_future()
         told = _Told(entry, entry.line(), waiter, time.monotonic())
         self._count += 1
         self._told.append(told)
         self.start()
+        if at_once:
+            self._lines.append(told.line)
+            self._flush()
+            return waiter
         if not self._lines:
             self._first_at = self._turned_at = told.at
             loop.call_soon(self._gather)
@@ -209,7 +221,7 @@ class Writer:
                 await asyncio.sleep(RETRY_S)
 
     async def _spawn(self) -> _Process:
-        process = await _Process.start(self._hear)
+        process = await _Process.start(self._hear, self._held)
         process.tell(orjson.dumps({"url": self._url, "outbox": str(self._outbox)}) + b"\n")
         self._before = self._safe
         self._trouble = ""

@@ -174,14 +174,15 @@ def test_the_meters_are_told_all_of_a_request_that_is_limited_and_nothing_of_oth
     asked = quotas(None, workspace(OURS, {"requests": 9}), meters=meters)
     limited, free = admit(asked, priority=True), admit(asked, THEIRS, priority=True)
     for permit in (limited, free):
-        permit.produced(3)
-        permit.produced(8)
+        for tokens in (3, 16, 17, 40, 41):
+            permit.produced(tokens)
         permit.ended()
 
     assert [
         ("take", 10, "True"),
-        ("produced", 3, "priority"),
-        ("produced", 5, "priority"),
+        ("produced", 16, "priority"),
+        ("produced", 24, "priority"),
+        ("produced", 1, "priority"),
         ("ended", 0, ""),
     ] == meters.of
     assert meters.state == limited.limits
