@@ -86,6 +86,7 @@ def test_the_tiny_header_is_read_as_it_is_written(tmp_path: Path) -> None:
         eos_token="</s>",
         special_tokens=("<s>", "</s>"),
         token_characters_max=0,
+        adds_space=False,
     ) == read_facts(path)
 
 

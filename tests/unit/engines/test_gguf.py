@@ -44,6 +44,7 @@ def test_an_honest_header_is_read(file: Path) -> None:
         eos_token="<|im_end|>",
         special_tokens=("<|im_start|>", "<|im_end|>", "<think>"),
         token_characters_max=12,
+        adds_space=False,
     ) == facts(file, gguf(SMALL))
 
 
@@ -206,3 +207,25 @@ def test_tokens_of_a_tokenizer_that_folds_white_space_may_stand_for_any_length(f
     folds: dict[str, Value] = {**SMALL, "tokenizer.ggml.model": (STRING, "t5")}
 
     assert 0 == facts(file, gguf(folds)).token_characters_max
+
+
+@pytest.mark.parametrize(
+    ("entries", "adds_space"),
+    [
+        ({"tokenizer.ggml.model": (STRING, "llama")}, True),
+        ({"tokenizer.ggml.model": (STRING, "llama"), "tokenizer.ggml.add_space_prefix": (BOOL, True)}, True),
+        ({"tokenizer.ggml.model": (STRING, "llama"), "tokenizer.ggml.add_space_prefix": (BOOL, False)}, False),
+        ({"tokenizer.ggml.model": (STRING, "gpt2")}, False),
+    ],
+)
+def test_whether_every_text_begins_with_a_space_is_known(
+    file: Path, entries: dict[str, Value], adds_space: bool
+) -> None:
+    assert adds_space == facts(file, gguf({**SMALL, **entries})).adds_space
+
+
+def test_a_line_end_that_is_part_of_other_tokens_separates_nothing(file: Path) -> None:
+    tokens: Value = (ARRAY, (STRING, ["a", "\n\n"]))
+    entries: dict[str, Value] = {"tokenizer.ggml.model": (STRING, "llama"), "tokenizer.ggml.tokens": tokens}
+
+    assert not facts(file, gguf({**SMALL, **entries})).adds_space

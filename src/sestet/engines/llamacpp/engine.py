@@ -109,16 +109,19 @@ class LlamaCppEngine:
         distinct = dict.fromkeys(pieces[1:])
         if len(distinct) >= PIECES_MAX:
             raise invalid(f"the prompt has more than {PIECES_MAX} different pieces", "messages")
-        content: list[str | int] = [pieces[0]]
-        for piece in distinct:
+        # Where the tokenizer begins every text with a space, one that goes on is given after a line end.
+        before = "\n" if self._adds_space else ""
+        content: list[str | int] = [pieces[0] if begins else before + pieces[0]]
+        for piece in (before, *(before + piece for piece in distinct)):
             content += (_BETWEEN_PIECES, piece)
         first_adds_bos = begins and not pieces[0].startswith(self.weights.bos_token or "\0")
         body = orjson.dumps({"content": content, "add_special": first_adds_bos, "parse_special": True})
         timeout = aiohttp.ClientTimeout(total=_TOKENIZE_TIMEOUT_S)
         async with self.translated(), await self.post("tokenize", body, timeout=timeout) as answer:
-            first, *others = _split(orjson.loads(await answer.read())["tokens"])
-        tokens = dict(zip(distinct, others, strict=True))
-        return [first, *(tokens[piece] for piece in pieces[1:])]
+            first, line_end, *others = _split(orjson.loads(await answer.read())["tokens"])
+        extra = len(line_end)
+        tokens = dict(zip(distinct, (one[extra:] for one in others), strict=True))
+        return [first if begins else first[extra:], *(tokens[piece] for piece in pieces[1:])]
 
     @asynccontextmanager
     async def slot(
@@ -234,6 +237,7 @@ class LlamaCppEngine:
         self._slots = child.slots
         self._identity = child.identity
         self._state_bytes_per_token = child.state_bytes_per_token
+        self._adds_space = child.adds_space
         self._session = aiohttp.ClientSession(
             # A connection for each request: closing it is how a request is cancelled, and only that request.
             connector=aiohttp.UnixConnector(child.socket, force_close=True, limit=0),

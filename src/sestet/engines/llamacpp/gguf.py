@@ -36,7 +36,8 @@ class GgufError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class GgufFacts:
-    """`kv_bytes_per_token` is the key and value cache of one token at 16 bits an element."""
+    """`kv_bytes_per_token` is the key and value cache of one token at 16 bits an element. `adds_space` is whether the
+    tokenizer begins every text with a space, also one that goes on where another ended, and keeps line ends apart."""
 
     name: str
     architecture: str
@@ -47,6 +48,7 @@ class GgufFacts:
     eos_token: str
     special_tokens: tuple[str, ...]
     token_characters_max: int
+    adds_space: bool
 
 
 def read_facts(path: Path) -> GgufFacts:
@@ -167,4 +169,7 @@ def _facts(header: Mapping[str, Any]) -> GgufFacts:
             if kind == _CONTROL or (kind == _USER_DEFINED and len(text.strip()) > 1 and text in template)
         ),
         token_characters_max=max(map(len, tokens)) if header.get("tokenizer.ggml.model") in _LOSSLESS else 0,
+        adds_space=header.get("tokenizer.ggml.model") == "llama"
+        and header.get("tokenizer.ggml.add_space_prefix") is not False
+        and not any("\n" in text for text in tokens if text != "\n"),
     )

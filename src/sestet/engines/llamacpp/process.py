@@ -140,6 +140,7 @@ class EngineProcess:
         self.slots = answer["slots"]
         self.identity = answer["identity"]
         self.state_bytes_per_token = answer["facts"]["kv_bytes_per_token"]
+        self.adds_space: bool = answer["facts"]["adds_space"]
         self.weights = _weights(answer["facts"], answer["window"])
 
 
