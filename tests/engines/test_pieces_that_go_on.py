@@ -1,4 +1,4 @@
-"""Weights whose tokenizer begins every text with a space, as those of Llama 2 and Mistral do: a prompt that is cut where
+"""Weights whose tokenizer begins every text with a space, as those of Llama 2 and Mistral: a prompt that is cut where
 blocks end has the tokens of the whole one. The weights are tiny and know nothing; the tokenizer is llama.cpp's."""
 
 import asyncio
