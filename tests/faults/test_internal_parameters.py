@@ -149,20 +149,21 @@ def test_the_child_of_llamacpp_is_sent_known_fields_and_numbers_alone(tmp_path: 
     for path, job in jobs:
         if path == "/completion":
             assert [
-                "prompt",
                 "n_predict",
                 "temperature",
                 "top_p",
                 "top_k",
                 "min_p",
                 "samplers",
-                "stream",
-                "cache_prompt",
-                "return_progress",
                 "return_tokens",
                 "preserved_tokens",
                 "logit_bias",
                 "stop",
+                "prompt",
+                "id_slot",
+                "cache_prompt",
+                "stream",
+                "return_progress",
             ] == list(job)
             assert (False, [], [], []) == tuple(
                 job[name] for name in ("return_tokens", "preserved_tokens", "logit_bias", "stop")

@@ -48,9 +48,9 @@ def test_no_text_adds_a_control_token(family: Family, data: st.DataObject, prefi
     roles = ("user", "assistant", "user")
     messages = [{"role": role, "content": text} for role, text in zip(roles, texts, strict=False)]
     innocent = [{**message, "content": "innocent"} for message in messages]
-    pieces = guarded.render(messages, continue_last=prefill)
+    pieces = guarded.render(messages, continue_last=prefill)[0]
 
-    assert controls(guarded.render(innocent, continue_last=prefill), family.special_tokens) == controls(
+    assert controls(guarded.render(innocent, continue_last=prefill)[0], family.special_tokens) == controls(
         pieces, family.special_tokens
     )
-    assert "".join(unguarded.render(messages, continue_last=prefill)) == "".join(pieces)
+    assert "".join(unguarded.render(messages, continue_last=prefill)[0]) == "".join(pieces)

@@ -20,7 +20,7 @@ import pytest
 
 from sestet.catalog.card import Card, profile_for, profiles
 from sestet.catalog.catalog import Catalog, Route
-from sestet.contract.deltas import Delta, Finished, FinishReason, Generation, Sampling, Text, Weights
+from sestet.contract.deltas import Delta, Finished, FinishReason, Generation, Sampling, Text
 from sestet.contract.events import BlockDelta, BlockSignature, BlockStart, Event, MessageDelta, MessageStart, Usage
 from sestet.contract.requests import Effort, MessagesRequest
 from sestet.contract.thinking import ThinkingTags, ThinkingType
@@ -378,15 +378,13 @@ class TwoSpeeches:
     jobs: list[Generation]
     closed: int = 0
 
-    @property
-    def weights(self) -> Weights:
-        return WEIGHTS
+    reused = 0
 
-    slots = 1
-    ready = True
+    async def encode(self, pieces: Sequence[str], *, begins: bool = True) -> list[tuple[int, ...]]:
+        return [tuple(map(ord, piece)) for piece in pieces]
 
-    async def encode(self, pieces: Sequence[str], *, begins: bool = True) -> tuple[int, ...]:
-        return tuple(map(ord, "".join(pieces)))
+    async def snapshot(self, prompt: tuple[int, ...], name: str) -> int:
+        raise NotImplementedError
 
     async def generate(self, job: Generation) -> AsyncGenerator[Delta, None]:
         self.jobs.append(job)
@@ -473,7 +471,7 @@ async def assembled(engine: Engine, budget: int, max_tokens: int, stops: Sequenc
         lambda index, text: SEALS.sign(OWNER, "msg_1", index, text),
     )
     told: list[Event] = [assembler.start("msg_1", ID)]
-    deltas = think(engine, THINKER, job, budget)
+    deltas = think(engine, engine, THINKER, job, budget)
     async for delta in deltas:
         told += assembler.feed(delta)
         if assembler.finished:
@@ -505,13 +503,17 @@ class TagsAreTokens:
     wants: list[str]
     jobs: list[Generation]
 
-    weights = WEIGHTS
-    slots = 1
-    ready = True
+    reused = 0
     vocabulary = (OPEN, CLOSE, "x", "y", "\n", "\n\n")
 
-    async def encode(self, pieces: Sequence[str], *, begins: bool = True) -> tuple[int, ...]:
-        text, found = "".join(pieces), []
+    async def encode(self, pieces: Sequence[str], *, begins: bool = True) -> list[tuple[int, ...]]:
+        return [self._tokens(piece) for piece in pieces]
+
+    async def snapshot(self, prompt: tuple[int, ...], name: str) -> int:
+        raise NotImplementedError
+
+    def _tokens(self, text: str) -> tuple[int, ...]:
+        found = []
         while text:
             token = next((word for word in self.vocabulary if text.startswith(word)), text[0])
             found.append(self._id(token))
@@ -541,7 +543,7 @@ async def natively(wants: list[str], budget: int, max_tokens: int) -> tuple[list
     job = Generation("req_1", (7,), max_tokens, Sampling(1.0, 1.0, 0), thinker.forbidden)
     assembler = Assembler(Usage(1), (), "max_tokens", "summarized", lambda index, _text: f"seal {index}")
     told: list[Event] = [assembler.start("msg_1", ID)]
-    async for delta in think(engine, thinker, job, budget):
+    async for delta in think(engine, engine, thinker, job, budget):
         told += assembler.feed(delta)
     message = fold(told)
     return [(block.kind, block.text) for block in message.content], message.usage, engine.jobs
