@@ -48,7 +48,8 @@ class _Stream(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self.arrivals.append(time.monotonic())
         self._received += data
-        if self._first_text is None and b"text_delta" in self._received:
+        # A reply without text has drawn its end as the first token.
+        if self._first_text is None and (b"text_delta" in self._received or b"message_delta" in self._received):
             self._first_text = self.arrivals[-1]
         if self._received.endswith(b"\r\n0\r\n\r\n"):
             self.ended.set_result(None)
@@ -59,7 +60,7 @@ class _Stream(asyncio.Protocol):
             self.ended.set_exception(RuntimeError(f"a reply was cut off after {bytes(self._received[-300:])!r}"))
 
     def reply(self) -> dict[str, Any]:
-        assert self._first_text is not None, f"a reply without text: {bytes(self._received[:600])!r}"
+        assert self._first_text is not None, f"a reply without an end: {bytes(self._received[:600])!r}"
         text, input_tokens, output_tokens, stop_reason = [], 0, 0, None
         written, read = 0, 0
         for frame in _unchunked(bytes(self._received)).split(b"\n\n"):
