@@ -36,7 +36,7 @@ eval: $(EVAL_STAMP) ## measure accuracy against thinking budget on a running ser
 
 .PHONY: test
 test: $(TEST_STAMP) $(OLD_SDK_STAMP) $(NODE_STAMP) ## install what is needed and run all tests (ARGS="-k stop")
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not alone" $(ARGS) || test $$? -eq 5
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not alone" $(ARGS) || test $$? -eq 5
 	$(BIN)/python -m pytest -m alone $(ARGS) || test $$? -eq 5
 
 .PHONY: check
@@ -51,7 +51,7 @@ fix: $(TEST_STAMP) ## apply the formatting and lint fixes that can be applied
 	$(BIN)/ruff check --quiet --fix . ; $(BIN)/ruff format --quiet .
 
 .PHONY: bench
-bench: $(TEST_STAMP) ## run the benchmarks side by side, ratios first (about 8 minutes)
+bench: $(TEST_STAMP) ## run the benchmarks side by side, ratios first (half an hour; ARGS=cache runs one)
 	$(BIN)/python -m bench $(ARGS)
 
 .PHONY: update

@@ -31,7 +31,13 @@ _PREFIX_WORDS_QUICK = 1_100
 _OTHER_WORDS = 300
 _PLAIN_WORDS = 460
 _HITS = 3  # in each round
-_NEW, _HIT, _OTHERS, _RESTART = _PHASES = ("new", "on a hit", f"after {OTHERS} other conversations", "after a restart")
+_NEW, _HIT, _ASKED, _OTHERS, _RESTART = _PHASES = (
+    "new",
+    "on a hit",
+    "on a hit, with another question",
+    f"after {OTHERS} other conversations",
+    "after a restart",
+)
 _SESTET, _DEFAULTS, _SLOTS_ONLY = "sestet", "llama.cpp, host cache", "llama.cpp, slots alone"
 _ENGINE = f"[engine]\nslots = {SLOTS}\nwindow = {WINDOW}\n"
 _WITHOUT_CACHE = "[cache]\ndisk = 0\n"
@@ -62,7 +68,8 @@ def run(progress: Progress, folder: Path, quick: bool) -> Report:
         f"{_DEFAULTS}: its own default of {HOST_CACHE_MIB} MiB of the host's memory for prompts that left a slot; "
         f"{_SLOTS_ONLY}: without that",
         "a ratio is the time over that of the same prefix when it was new, on the same server in the same round; what "
-        "is shown is the median of the rounds (lowest to highest). Each question after the prefix is another one",
+        "is shown is the median of the rounds (lowest to highest). A hit is the same request again; its question, and what "
+        "follows it in the prompt, is about a dozen tokens that are computed wherever the prefix comes from",
         f"other conversations: {_OTHER_WORDS} words each, to be cached as well; a restart: SIGTERM, and a start on the "
         "same data; what is measured then is its first request",
         "without `cache_control`: the time of a server with `[cache] disk = 0` over that of one that caches",
@@ -133,7 +140,9 @@ class _Bench:
         """Every phase on every server, round by round."""
         times: dict[str, dict[str, list[float]]] = {name: {phase: [] for phase in _PHASES} for name in servers}
         for server in servers.values():
-            self._ask(server, _text(self._random, 16), cached=False)  # the first request of a process is slower
+            self._ask(
+                server, _text(self._random, 16), "river", cached=False
+            )  # the first request of a process is slower
         for _ in self._counted("long prefix", rounds):
             prefix, others = (
                 _text(self._random, self._words),
@@ -165,11 +174,11 @@ class _Bench:
         servers = {"caching": caching, "without cache": without}
         times: dict[str, list[float]] = {name: [] for name in servers}
         for server in servers.values():
-            self._ask(server, _text(self._random, 16), cached=False)
+            self._ask(server, _text(self._random, 16), "river", cached=False)
         for number in self._counted("without cache_control", rounds):
             text = _text(self._random, _PLAIN_WORDS)
             for name in sorted(servers, reverse=number % 2 == 1):
-                times[name].append(self._ask(servers[name], text, cached=False)["first_text_s"])
+                times[name].append(self._ask(servers[name], text, "river", cached=False)["first_text_s"])
         ratios = [bare / ours for ours, bare in zip(times["caching"], times["without cache"], strict=True)]
         self._report.verdicts.append(
             Verdict(
@@ -186,21 +195,26 @@ class _Bench:
         self._report.raw["plain_s"] = times
 
     def _round(self, server: _Server, prefix: str, others: list[str], *, judged: bool) -> dict[str, float]:
-        new = self._ask(server, prefix)
-        hits = [self._ask(server, prefix) for _ in range(_HITS)]
+        question, *more = self._random.sample(_WORDS, 1 + _HITS)
+        new = self._ask(server, prefix, question)
+        hits = [self._ask(server, prefix, question) for _ in range(_HITS)]
+        asked = [self._ask(server, prefix, another) for another in more]
         for other in others:
-            self._ask(server, other)
-        pushed_out = self._ask(server, prefix)
+            self._ask(server, other, question)
+        pushed_out = self._ask(server, prefix, question)
         server.restart()
-        started_again = self._ask(server, prefix)
+        started_again = self._ask(server, prefix, question)
         if judged:
             written = new["cache_creation_input_tokens"]
             self._written.append(written)
             self._read += [(0, new["cache_read_input_tokens"])]
-            self._read += [(written, one["cache_read_input_tokens"]) for one in (*hits, pushed_out, started_again)]
+            self._read += [
+                (written, one["cache_read_input_tokens"]) for one in (*hits, *asked, pushed_out, started_again)
+            ]
         return {
             _NEW: new["first_text_s"],
             _HIT: median(hit["first_text_s"] for hit in hits),
+            _ASKED: median(one["first_text_s"] for one in asked),
             _OTHERS: pushed_out["first_text_s"],
             _RESTART: started_again["first_text_s"],
         }
@@ -215,9 +229,8 @@ class _Bench:
         ]
         self._report.raw["written_and_read"] = self._read
 
-    def _ask(self, server: _Server, prefix: str, *, cached: bool = True) -> dict[str, Any]:
-        question = f"{_text(self._random, 4)}: say what these words have in common."
-        body = prompt(question, 4, model=WEIGHTS_ID, stream=True)
+    def _ask(self, server: _Server, prefix: str, question: str, *, cached: bool = True) -> dict[str, Any]:
+        body = prompt(f"{question}?", 4, model=WEIGHTS_ID, stream=True)
         system: dict[str, object] = {"type": "text", "text": prefix}
         if cached:
             system["cache_control"] = {"type": "ephemeral"}

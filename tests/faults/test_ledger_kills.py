@@ -18,7 +18,7 @@ from tests.faults.wire import wait_for
 from tests.ledger_check import Heard, Row, Visit, check, number_of, rows, visit
 from tests.running import RunningServer
 
-KILLS: dict[Kind, int] = {"sqlite": 8, "postgresql": 4}  # before a release: 100 of each
+KILLS: dict[Kind, int] = {"sqlite": 4, "postgresql": 4}  # before a release: 100 of each
 SERVERS = 4  # at once
 LONGS = 6  # of each server, that are killed in the middle
 LOST_AT_MOST_S = 2.0  # on a busy machine; on a quiet one it is to be half of that

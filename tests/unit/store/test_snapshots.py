@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from sestet.store.snapshots import Prefix, Snapshot, SnapshotError, SnapshotFolder
+from sestet.store.snapshots import TICK_NS, Prefix, Snapshot, SnapshotError, SnapshotFolder
 
 IDENTITY = "llamacpp 1, weights 2"
 PREFIXES = (
@@ -124,6 +124,22 @@ def test_nobody_else_of_the_machine_can_read_it(tmp_path: Path) -> None:
             stat.S_IMODE(folder.path.joinpath(name).stat().st_mode)
             for name in ("", "key", "lock", f"{snapshot.name}.json")
         ]
+
+
+def test_a_content_that_was_read_once_is_read_again_when_it_was_touched(tmp_path: Path) -> None:
+    with opened(tmp_path) as folder:
+        snapshot = seal(folder)
+        path = folder.path / snapshot.name
+        before = path.stat()
+        time.sleep(2 * TICK_NS / 1e9)  # what is older than a tick of the clock is not read again
+        assert [True, True] == [folder.is_genuine(snapshot.name) for _ in range(2)]
+
+        edit(path, CONTENT, CONTENT[::-1])
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+        assert not folder.is_genuine(snapshot.name)
+
+        edit(path, CONTENT[::-1], CONTENT)
+        assert folder.is_genuine(snapshot.name)
 
 
 @pytest.mark.parametrize("position", [0, len(CONTENT) // 2, len(CONTENT) - 1])
