@@ -68,8 +68,8 @@ def run(progress: Progress, folder: Path, quick: bool) -> Report:
         f"{_DEFAULTS}: its own default of {HOST_CACHE_MIB} MiB of the host's memory for prompts that left a slot; "
         f"{_SLOTS_ONLY}: without that",
         "a ratio is the time over that of the same prefix when it was new, on the same server in the same round; what "
-        "is shown is the median of the rounds (lowest to highest). A hit is the same request again; its question, and what "
-        "follows it in the prompt, is about a dozen tokens that are computed wherever the prefix comes from",
+        "is shown is the median of the rounds (lowest to highest). A hit is the same request again; its "
+        "question and what follows it in the prompt are about a dozen tokens, computed wherever the prefix comes from",
         f"other conversations: {_OTHER_WORDS} words each, to be cached as well; a restart: SIGTERM, and a start on the "
         "same data; what is measured then is its first request",
         "without `cache_control`: the time of a server with `[cache] disk = 0` over that of one that caches",
