@@ -169,8 +169,11 @@ class PromptCache:
     async def _look_after(self) -> None:
         while True:
             await asyncio.sleep(LOOK_EVERY_S)
-            self.expire()
-            await self.shelf.write_down()
+            try:
+                self.expire()
+                await self.shelf.write_down()
+            except Exception as error:  # whatever it is, the next look must come
+                self.shelf.report("cache_not_looked_after", {"error": type(error).__name__})
 
     def _take_over(self, kept: Kept, stored: Iterable[snapshots.Prefix]) -> None:
         """Whatever the wall clock did meanwhile, nothing lives longer than its lifetime."""

@@ -35,7 +35,7 @@ from sestet.services.thinking import think
 from sestet.turn import grammar
 from sestet.turn.assemble import Assembler, Shown
 from sestet.turn.fold import Message, fold
-from sestet.turn.render import Rendered, fit, refuse_hopeless, render
+from sestet.turn.render import Rendered, fit, refuse_hopeless, refuse_many_blocks, render
 from sestet.turn.seals import Owner, Seals
 from sestet.turn.thinking import budget_within
 from sestet.turn.thoughts import ThoughtChecker, ThoughtPolicy
@@ -120,6 +120,13 @@ class _Prompt:
     lengths: Sequence[int]
     tokens: tuple[int, ...]
 
+    @classmethod
+    def of(cls, rendered: Rendered, tokens: Sequence[tuple[int, ...]]) -> "_Prompt":
+        """`tokens` are those of each piece."""
+        rest = iter(tokens)
+        lengths = [sum(map(len, islice(rest, len(segment)))) for segment in rendered.segments]
+        return cls(rendered, lengths, tuple(chain.from_iterable(tokens)))
+
 
 @dataclass(frozen=True, slots=True)
 class Accounts:
@@ -169,10 +176,11 @@ class Messages:
         self._accounts.quotas.check(call.workspace, route.card)
         owner = Owner(route.card.id, call.workspace)
         checker = self._checker(owner)
+        window = served.window(route.card, call.betas)
+        refuse_many_blocks(request, window)
         rules = served.rules(route.card, call.betas)
         look = partial(validate, request, rules, call.version, checker)
         valid = await asyncio.to_thread(look) if _is_long(request) else look()
-        window = served.window(route.card, call.betas)
         thinking = valid.thinking
         if thinking is not None:
             window -= len(served.thinker.closing)  # a thought may have to be closed for the model
@@ -317,13 +325,14 @@ class Messages:
         )
 
     async def _tokens(self, prompt: ValidPrompt, served: Served) -> _Prompt:
-        if sum(turn.characters for turn in prompt.turns) > _LARGE_PROMPT_CHARACTERS:
+        is_large = len(prompt.turns) > _MANY_PARTS or (
+            sum(turn.characters for turn in prompt.turns) > _LARGE_PROMPT_CHARACTERS
+        )
+        if is_large:
             rendered = await asyncio.to_thread(render, prompt, served.template, served.style)
-        else:
-            rendered = render(prompt, served.template, served.style)
-        pieces = iter(await served.engine.encode(rendered.pieces))
-        segments = [tuple(chain.from_iterable(islice(pieces, len(segment)))) for segment in rendered.segments]
-        return _Prompt(rendered, tuple(map(len, segments)), tuple(chain.from_iterable(segments)))
+            return await asyncio.to_thread(_Prompt.of, rendered, await served.engine.encode(rendered.pieces))
+        rendered = render(prompt, served.template, served.style)
+        return _Prompt.of(rendered, await served.engine.encode(rendered.pieces))
 
     def _lookup(self, prompt: _Prompt, valid: ValidPrompt, call: Call, card: Card, served: Served) -> Lookup | None:
         """What the cache has to do with this request; nothing without breakpoints."""

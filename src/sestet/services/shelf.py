@@ -40,7 +40,7 @@ class Shelf:
         self.unusable = 0
         self._folder = folder
         self._identity = identity
-        self._report = report
+        self.report = report
         self._kept: dict[str, Kept] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         self._deletions: set[asyncio.Task[Any]] = set()
@@ -134,7 +134,7 @@ class Shelf:
         """The engine could not use it."""
         if not kept.is_dropped:
             self.unusable += 1
-            self._report("snapshot_unusable", {"snapshot": kept.name})
+            self.report("snapshot_unusable", {"snapshot": kept.name})
             self.drop(kept)
 
     def drop(self, kept: Kept) -> None:
@@ -153,7 +153,7 @@ class Shelf:
             try:
                 await asyncio.to_thread(self._folder.renew, self._described(kept))
             except SnapshotError as error:
-                self._report("snapshot_not_renewed", {"reason": str(error)})
+                self.report("snapshot_not_renewed", {"reason": str(error)})
             finally:
                 self.release(kept)
 
@@ -162,7 +162,7 @@ class Shelf:
             await asyncio.to_thread(self._folder.seal, self._described(kept))
         except SnapshotError as error:
             self.failed += 1
-            self._report("snapshot_not_kept", {"reason": str(error)})
+            self.report("snapshot_not_kept", {"reason": str(error)})
             self.drop(kept)
             return False
         else:
@@ -186,7 +186,7 @@ class Shelf:
         try:
             await asyncio.to_thread(self._folder.remove, kept.name)
         except SnapshotError as error:  # the next start tries again
-            self._report("snapshot_not_removed", {"reason": str(error)})
+            self.report("snapshot_not_removed", {"reason": str(error)})
         finally:
             self._leaving -= kept.size
             self._deleting -= kept.size

@@ -3,11 +3,13 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import chain
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from sestet.contract.caching import Level, Lifetime
 from sestet.contract.errors import ApiError, invalid
+from sestet.contract.requests import PromptRequest
 from sestet.contract.tools import ToolSyntax
 from sestet.turn.history import BLOCK_SEPARATOR, Answered, Called, Said, Thought, Turn
 from sestet.turn.template import BlockEnd, ChatTemplate, Marker, Segment, TemplateRefused
@@ -68,7 +70,7 @@ def render(prompt: ValidPrompt, template: ChatTemplate, style: Style) -> Rendere
         ending = style.thinking.opening if prompt.thinking else style.thinking.skipping
         segments = (*before, (*last[:-1], "".join(last[-1:]) + ending))
     ends = [one for _, content in messages for one in content if isinstance(one, BlockEnd)]
-    blocks = tuple([Block(end.level, end.lifetime) for end in ends])
+    blocks = tuple([_as_block(end.level, end.lifetime) for end in ends])
     return Rendered(segments, blocks if len(segments) > len(blocks) else ())
 
 
@@ -102,7 +104,19 @@ def _joined(parts: Sequence[Sequence[str]], separator: str) -> list[str]:
 def _block(text: str, level: Level, lifetime: Lifetime | None) -> list[str]:
     """Its end is before white space at the end, which templates may cut off."""
     kept = text.rstrip()
-    return [kept, BlockEnd(level, lifetime), text[len(kept) :]]
+    end = _end(level, lifetime)
+    return [kept, end] if len(kept) == len(text) else [kept, end, text[len(kept) :]]
+
+
+@cache
+def _end(level: Level, lifetime: Lifetime | None) -> BlockEnd:
+    """One for all that are alike: a conversation may have a hundred thousand."""
+    return BlockEnd(level, lifetime)
+
+
+@cache
+def _as_block(level: Level, lifetime: Lifetime | None) -> Block:
+    return Block(level, lifetime)
 
 
 def _content(turn: Turn, style: Style) -> list[str]:
@@ -123,12 +137,12 @@ def _content(turn: Turn, style: Style) -> list[str]:
                 content += [Marker(thinking.open), text, _ThoughtEnd(thinking.closing)]
             case Called(name, arguments):
                 head = [Marker(tools.begin), Marker(tools.before_name), name, Marker(tools.before_input)]
-                content += [*head, arguments, Marker(tools.after_input), BlockEnd("messages", part.lifetime)]
+                content += [*head, arguments, Marker(tools.after_input), _end("messages", part.lifetime)]
             case Answered(_, text, is_error):
                 before, _, after = tools.result.partition("{content}")
                 answer = f"Error: {text}" if is_error else text
                 # Some templates look whether a message ends as an answer does, so the block ends just before.
-                content += [Marker(before), answer, BlockEnd("messages", part.lifetime), Marker(after)]
+                content += [Marker(before), answer, _end("messages", part.lifetime), Marker(after)]
         calls_before = called
     return content
 
@@ -137,6 +151,21 @@ class _ThoughtEnd(Marker):
     """After it the answer begins at once."""
 
     __slots__ = ()
+
+
+def refuse_many_blocks(request: PromptRequest, window: int) -> None:
+    """Refuses a request with more blocks than its prompt can have tokens, before anything is made of them."""
+    least_tokens = sum(
+        1 if isinstance(message.content, str) else sum(block.type not in _THOUGHTS for block in message.content)
+        for message in request.messages
+    )
+    if least_tokens >= window:
+        raise ApiError(
+            "invalid_request_error", f"prompt is too long: at least {least_tokens} tokens > {window - 1} maximum"
+        )
+
+
+_THOUGHTS: Final = ("thinking", "redacted_thinking")
 
 
 def refuse_hopeless(prompt: ValidPrompt, window: int, token_characters_max: int) -> None:
