@@ -6,7 +6,7 @@ import hashlib
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from functools import partial
 from pathlib import Path
@@ -62,7 +62,6 @@ from sestet.server.routes import Endpoints
 from sestet.server.upkeep import Upkeep
 from sestet.services.administration import Administration
 from sestet.services.admission import Admission
-from sestet.services.caching import PromptCache
 from sestet.services.concurrency import Concurrency
 from sestet.services.grammar_worker import GrammarWorker
 from sestet.services.grammars import Grammars
@@ -256,7 +255,7 @@ async def build(
     listened on, before anything slow begins. Raises `ConfigError` or an engine's load error."""
     plans = plan(config)
     thoughts = _thoughts(config)
-    volatile_lines(config)  # refused before anything slow begins
+    volatile = volatile_lines(config)
     stored = await open_store(config)
     peppers = peppers_of(config)
     keyring = _keyring(config, peppers, stored.directory)
@@ -276,7 +275,7 @@ async def build(
             folders += [folder] if folder is not None else []
             engine = await _engine(config, one, folder, metrics, started)
             cache = await start_cache(config, folder, one.id, engine, metrics)
-            served[one.id] = await _serve(one, engine, cache, config)
+            served[one.id] = replace(await _serve(one, engine, config), cache=cache, volatile=volatile)
         names = catalog(config, plans, {one.id: served[one.id].engine.weights.window for one in plans})
         quotas = await _quotas(config, stored, names)
     except BaseException:
@@ -376,7 +375,7 @@ def _thoughts(config: Config) -> Thoughts:
     return Thoughts(Seals(secrets), ThoughtPolicy(section.changed, section.foreign), section.redact == "always")
 
 
-async def _serve(one: Plan, engine: Engine, cache: PromptCache | None, config: Config) -> Served:
+async def _serve(one: Plan, engine: Engine, config: Config) -> Served:
     try:
         template = ChatTemplate(engine.weights, lambda form: datetime.now(UTC).strftime(form))
         profile = profile_for(engine.weights.chat_template, profiles())
@@ -400,8 +399,6 @@ async def _serve(one: Plan, engine: Engine, cache: PromptCache | None, config: C
         own_prices,
         extended,
         control,
-        cache,
-        volatile_lines(config),
     )
 
 
