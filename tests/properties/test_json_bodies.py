@@ -51,7 +51,7 @@ def check(body: bytes) -> None:
 
         if refused is not None:
             assert (400, "invalid_request_error") == (refused.status, refused.kind)
-            assert orjson.loads(encode_error(refused, "req_1"))["error"]["message"]
+            assert orjson.loads(encode_error(refused, "req_1", 0.0).body)["error"]["message"]
 
 
 @settings(max_examples=1000, deadline=None)

@@ -57,12 +57,17 @@ class ApiError(Exception):
     ) -> None:
         super().__init__(message)
         self.kind: ErrorKind = kind
-        self.message = f"{param}: {message}" if param else message
+        self.text = message
         self.param = param
         self.retry_after_s = retry_after_s
         self.status = STATUS[kind] if status is None else status
         self.code = code
         self.limits: Sequence[LimitState] = ()
+
+    @property
+    def message(self) -> str:
+        """The text, with the path in front."""
+        return f"{self.param}: {self.text}" if self.param else self.text
 
     def limited(self, limits: Sequence[LimitState]) -> Self:
         self.limits = limits

@@ -28,22 +28,41 @@ from sestet.contract.requests import CountTokensRequest, Effort, MessagesRequest
 from sestet.contract.thinking import ThinkingType
 from sestet.contract.tiers import Tier
 from sestet.contract.versions import OLDEST, VERSIONS, ApiVersion
+from sestet.dialects.dialect import Asked, AskedCount, Asking, Dialect, Headers, RawHeaders, Refusal, retry_headers
 from sestet.dialects.json_body import parse
 from sestet.turn.fold import Block, Message
 from sestet.turn.tools import whole_object
-
-Headers = Mapping[bytes, list[bytes]]
 
 STREAM_CONTENT_TYPE: Final = b"text/event-stream; charset=utf-8"
 PING: Final = b'event: ping\ndata: {"type":"ping"}\n\n'
 
 
-def decode_messages(body: bytes) -> MessagesRequest:
-    return parse(body, MessagesRequest)
+class Told:
+    """One reply in the contract's own words: JSON, or SSE."""
+
+    content_type = STREAM_CONTENT_TYPE
+    ping = PING
+
+    def __init__(self, request_id: str) -> None:
+        self._request_id = request_id
+
+    def message(self, message: Message) -> bytes:
+        return encode_message(message)
+
+    def event(self, event: Event) -> bytes:
+        return encode_event(event, self._request_id)
 
 
-def decode_count_tokens(body: bytes) -> CountTokensRequest:
-    return parse(body, CountTokensRequest)
+def decode_reply(asking: Asking, body: bytes) -> Asked:
+    """`POST /v1/messages`"""
+    version, betas = decode_version(asking.headers), decode_betas(asking.headers)
+    return Asked(parse(body, MessagesRequest), Told(asking.request_id), version, betas)
+
+
+def decode_count(asking: Asking, body: bytes) -> AskedCount:
+    """`POST /v1/messages/count_tokens`"""
+    version, betas = decode_version(asking.headers), decode_betas(asking.headers)
+    return AskedCount(parse(body, CountTokensRequest), encode_token_count, version, betas)
 
 
 def decode_version(headers: Headers) -> ApiVersion:
@@ -62,63 +81,63 @@ def decode_betas(headers: Headers) -> frozenset[str]:
     return frozenset(name.decode("latin-1") for name in names if name)
 
 
-def decode_idempotency_key(headers: Headers) -> str | None:
-    """The `Idempotency-Key` of a request that must not be answered twice."""
-    values = headers.get(b"idempotency-key", [])
-    if len(values) > 1:
-        raise invalid("this may be given once", "idempotency-key")
-    if not values:
-        return None
-    if not values[0].isascii():
-        raise invalid("it takes printable ASCII characters", "idempotency-key")
-    return values[0].decode()
-
-
 def encode_event(event: Event, request_id: str) -> bytes:
-    """One SSE frame. Text deltas, nearly all of a stream, are put together without a dictionary."""
+    """One SSE frame."""
+    return b"event: %b\ndata: %b\n\n" % (_EVENT_NAMES[type(event)], encode_event_data(event, request_id))
+
+
+_EVENT_NAMES: Final[Mapping[type[Event], bytes]] = {
+    MessageStart: b"message_start",
+    BlockStart: b"content_block_start",
+    BlockDelta: b"content_block_delta",
+    BlockSignature: b"content_block_delta",
+    BlockStop: b"content_block_stop",
+    MessageDelta: b"message_delta",
+    MessageStop: b"message_stop",
+    Failed: b"error",
+}
+
+
+def encode_event_data(event: Event, request_id: str) -> bytes:
+    """The JSON of one event. Text deltas, nearly all of a stream, are put together without a dictionary."""
     match event:
         case BlockDelta(index, "text", text):
-            return (
-                b'event: content_block_delta\ndata: {"type":"content_block_delta","index":%d,'
-                b'"delta":{"type":"text_delta","text":%b}}\n\n' % (index, _json(text))
+            return b'{"type":"content_block_delta","index":%d,"delta":{"type":"text_delta","text":%b}}' % (
+                index,
+                encode_json(text),
             )
         case BlockDelta(index, "thinking", text):
-            return (
-                b'event: content_block_delta\ndata: {"type":"content_block_delta","index":%d,'
-                b'"delta":{"type":"thinking_delta","thinking":%b}}\n\n' % (index, _json(text))
+            return b'{"type":"content_block_delta","index":%d,"delta":{"type":"thinking_delta","thinking":%b}}' % (
+                index,
+                encode_json(text),
             )
         case BlockDelta(index, _, text):
-            return _frame(
-                "content_block_delta", {"index": index, "delta": {"type": "input_json_delta", "partial_json": text}}
-            )
+            fields = {"index": index, "delta": {"type": "input_json_delta", "partial_json": text}}
         case BlockStart(index, kind, data, name):
-            block = _block(Block(kind, "", data, name))
-            return _frame("content_block_start", {"index": index, "content_block": block})
+            fields = {"index": index, "content_block": _block(Block(kind, "", data, name))}
         case BlockSignature(index, signature):
-            return _frame(
-                "content_block_delta", {"index": index, "delta": {"type": "signature_delta", "signature": signature}}
-            )
+            fields = {"index": index, "delta": {"type": "signature_delta", "signature": signature}}
         case BlockStop(index):
-            return _frame("content_block_stop", {"index": index})
+            fields = {"index": index}
         case MessageStart(message_id, model, usage, tier, cache_miss):
             head = _message_head(message_id, model)
             end = {**_END_OF_MESSAGE, "diagnostics": _diagnostics(cache_miss)}
-            message = {**head, "content": [], **end, "usage": _usage(usage, tier)}
-            return _frame("message_start", {"message": message})
+            fields = {"message": {**head, "content": [], **end, "usage": _usage(usage, tier)}}
         case MessageDelta(stop_reason, stop_sequence, usage):
             delta = {"stop_reason": stop_reason, "stop_sequence": stop_sequence, "stop_details": None}
-            return _frame("message_delta", {"delta": delta, "usage": _delta_usage(usage)})
+            fields = {"delta": delta, "usage": _delta_usage(usage)}
         case MessageStop():
-            return _frame("message_stop", {})
+            fields = {}
         case Failed(error):
-            return _frame("error", {"error": _error(error), "request_id": request_id})
+            fields = {"error": _error(error), "request_id": request_id}
         case _:
             assert_never(event)
+    return encode_json({"type": _EVENT_NAMES[type(event)].decode(), **fields})
 
 
 def encode_message(message: Message) -> bytes:
     """The whole reply as `POST /v1/messages` answers it without `stream`."""
-    return _json(
+    return encode_json(
         {
             **_message_head(message.id, message.model),
             "content": [_block(block) for block in message.content],
@@ -150,7 +169,7 @@ def _block(block: Block) -> dict[str, object]:
             assert_never(block.kind)
 
 
-def encode_limits(limits: Iterable[LimitState], now_s: float) -> tuple[tuple[bytes, bytes], ...]:
+def encode_limits(limits: Iterable[LimitState], now_s: float) -> RawHeaders:
     """The rate headers (WIRE.md section 0.2) at this time, in seconds since 1970: what remains of tokens is rounded to
     the thousand, never above the limit; `reset` is when all of it is there again."""
     headers: list[tuple[bytes, bytes]] = []
@@ -183,15 +202,16 @@ _LIMIT_NAMES: Final[Mapping[LimitKind, bytes]] = {
 
 
 def encode_token_count(input_tokens: int) -> bytes:
-    return _json({"input_tokens": input_tokens})
+    return encode_json({"input_tokens": input_tokens})
 
 
-def encode_error(error: ApiError, request_id: str) -> bytes:
-    return _json({"type": "error", "error": _error(error), "request_id": request_id})
+def encode_error(error: ApiError, request_id: str, now_s: float) -> Refusal:
+    body = encode_json({"type": "error", "error": _error(error), "request_id": request_id})
+    return Refusal(error.status, body, (*encode_limits(error.limits, now_s), *retry_headers(error)))
 
 
 def encode_model(info: ModelInfo) -> bytes:
-    return _json(_model(info))
+    return encode_json(_model(info))
 
 
 def _model(info: ModelInfo) -> dict[str, Any]:
@@ -216,10 +236,10 @@ def _model(info: ModelInfo) -> dict[str, Any]:
 def encode_models(entries: Iterable[ModelInfo], has_more: bool) -> bytes:
     data = [_model(entry) for entry in entries]
     ids = [entry["id"] for entry in data] or [None]
-    return _json({"data": data, "has_more": has_more, "first_id": ids[0], "last_id": ids[-1]})
+    return encode_json({"data": data, "has_more": has_more, "first_id": ids[0], "last_id": ids[-1]})
 
 
-def _json(value: object) -> bytes:
+def encode_json(value: object) -> bytes:
     """JSON that no line reader can cut: Unicode's own line ends are escaped, as CR and LF are anyway."""
     encoded = orjson.dumps(value)
     if not encoded.isascii():
@@ -233,10 +253,6 @@ _UNICODE_LINE_ENDS: Final = (
     ("\u2029".encode(), rb"\u2029"),
     ("\x85".encode(), rb"\u0085"),
 )
-
-
-def _frame(name: str, fields: Mapping[str, object]) -> bytes:
-    return b"event: %b\ndata: %b\n\n" % (name.encode(), _json({"type": name, **fields}))
 
 
 def _message_head(message_id: str, model: str) -> dict[str, object]:
@@ -325,3 +341,13 @@ def _capabilities(info: ModelInfo) -> dict[str, object]:
             "types": {kind: {"supported": kind in info.thinking} for kind in get_args(ThinkingType)},
         },
     }
+
+
+DIALECT: Final = Dialect(
+    name="anthropic",
+    prefixes=(),
+    replies={"/v1/messages": decode_reply},
+    counts={"/v1/messages/count_tokens": decode_count},
+    encode_error=encode_error,
+    encode_limits=encode_limits,
+)

@@ -7,7 +7,7 @@ here or by the types.
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -30,9 +30,19 @@ _PLAINER = {
 
 def parse(body: bytes, model: type[_Model]) -> _Model:
     """The request in these bytes; `invalid_request_error` names the path of the first thing wrong with it."""
+    return shaped(read_object(body), model)
+
+
+def read_object(body: bytes) -> dict[str, Any]:
+    """The JSON object in these bytes."""
     data = _load(body)
     if not isinstance(data, dict):
         raise invalid("the request body must be a JSON object")
+    return data
+
+
+def shaped(data: Mapping[str, Any], model: type[_Model]) -> _Model:
+    """The request that an object spells."""
     try:
         return model.model_validate(data)
     except ValidationError as error:

@@ -2,7 +2,7 @@
 
 import base64
 import hashlib
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from importlib import resources
 
 from starlette.routing import Route, Router
@@ -14,10 +14,8 @@ from sestet.gate.directory import Scope
 from sestet.server.gate import CONTEXT, RequestContext, send_error, send_json
 from sestet.server.lifecycle import Lifecycle
 from sestet.server.metrics import CONTENT_TYPE, Metrics
-from sestet.server.routes import Endpoints
+from sestet.server.routes import Endpoints, Handler
 from sestet.services.served import Served
-
-Handler = Callable[[AsgiScope, Receive, Send], Awaitable[None]]
 
 
 class Endpoint:
@@ -41,7 +39,7 @@ class Endpoint:
             allowed = ", ".join(sorted(self._handlers))
             message = f"this method is not allowed here; allowed: {allowed}"
             error = ApiError("invalid_request_error", message, status=405)
-            await send_error(send, error, context.request_id, [(b"allow", allowed.encode())])
+            await send_error(send, error, context, [(b"allow", allowed.encode())])
             return
         await handler(scope, receive, send)
 
@@ -53,8 +51,7 @@ Rows = Mapping[str, tuple[Scope | None, Mapping[str, Handler]]]
 def routes(endpoints: Endpoints, operations: "Operations", more: Rows) -> Router:
     """Every path there is: this table and what other parts bring. What is not in it is a 404."""
     table: Rows = {
-        "/v1/messages": ("inference", {"POST": endpoints.create_message}),
-        "/v1/messages/count_tokens": ("inference", {"POST": endpoints.count_tokens}),
+        **{path: ("inference", {"POST": handler}) for path, handler in endpoints.spoken().items()},
         "/v1/models": ("inference", {"GET": endpoints.list_models}),
         "/v1/models/{model_id:path}": ("inference", {"GET": endpoints.get_model}),
         "/healthz": (None, {"GET": operations.healthz}),

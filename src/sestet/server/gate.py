@@ -4,20 +4,19 @@ Default deny. Decisions read the path and headers as received, never a URL rebui
 T01 to T04, T13).
 """
 
-import math
 import re
 import time
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sestet.contract.errors import ApiError, invalid
-from sestet.dialects import anthropic
+from sestet.dialects.dialect import Dialect, Paths, renamed
 from sestet.gate.keys import Caller, Keyring
-from sestet.server import ids
+from sestet.server import dialects, ids
 from sestet.server.exchange import ClientGone
 from sestet.server.metrics import Metrics
 
@@ -32,12 +31,15 @@ _HOST = re.compile(rb"(\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9._-]{1,253})(:[0-9]{1,5
 
 @dataclass(slots=True)
 class RequestContext:
-    """What the gate found out, for the route. `route` and `model` are for the metrics and the log."""
+    """What the gate found out, for the route. `route` is for the metrics and the log, `paths` are what the client calls
+    the paths of the contract's request."""
 
     request_id: str
     headers: Mapping[bytes, list[bytes]]
+    dialect: Dialect
     caller: Caller = NOBODY
     route: str = "none"
+    paths: Paths = field(default_factory=dict)
 
 
 class Gate:
@@ -54,9 +56,11 @@ class Gate:
         if scope["type"] != "http":
             return
         started = time.monotonic()
-        context = RequestContext(ids.request_id(), _grouped(scope["headers"]))
+        scope["path"] = dialects.unmounted(scope["path"])
+        headers = _grouped(scope["headers"])
+        context = RequestContext(ids.request_id(), headers, dialects.spoken_at(scope["path"], headers))
         scope.setdefault("state", {})[CONTEXT] = context
-        outgoing = _Outgoing(send, context.request_id)
+        outgoing = _Outgoing(send, context)
         failure: ApiError | None = None
         try:
             self._admit(scope, context)
@@ -71,7 +75,7 @@ class Gate:
         if failure is not None:
             self._metrics.refused(failure.kind)
         if failure is not None and outgoing.status is None:
-            await send_error(outgoing, failure, context.request_id)
+            await send_error(outgoing, failure, context)
         status = outgoing.status or 500
         self._metrics.request(context.route, status)
         log = self._log.info if status >= 400 else self._log.debug
@@ -113,15 +117,16 @@ class Gate:
 class _Outgoing:
     """`send`, with the request id on every answer and the status kept."""
 
-    def __init__(self, send: Send, request_id: str) -> None:
+    def __init__(self, send: Send, context: RequestContext) -> None:
         self._send = send
-        self._id = (b"request-id", request_id.encode())
+        names = dict.fromkeys((b"request-id", context.dialect.request_id_header))
+        self._ids = [(name, context.request_id.encode()) for name in names]
         self.status: int | None = None
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            message = {**message, "headers": [*message.get("headers", ()), self._id]}
+            message = {**message, "headers": [*message.get("headers", ()), *self._ids]}
         await self._send(message)
 
 
@@ -131,18 +136,19 @@ def unexpected() -> ApiError:
 
 
 async def send_error(
-    send: Send, error: ApiError, request_id: str, more_headers: Collection[tuple[bytes, bytes]] = ()
+    send: Send, error: ApiError, context: RequestContext, more_headers: Collection[tuple[bytes, bytes]] = ()
 ) -> None:
-    """An error as a whole response, with the headers its kind calls for."""
-    headers = [*more_headers, *anthropic.encode_limits(error.limits, time.time())]
-    if error.retry_after_s is not None:
-        # Whole seconds, never too few: whoever waits for so long is let in.
-        headers.append((b"retry-after", b"%d" % max(1, math.ceil(error.retry_after_s))))
-    if error.final:
-        headers.append((b"x-should-retry", b"false"))
-    if error.kind == "authentication_error":
-        headers.append((b"www-authenticate", b"Bearer"))
-    await send_json(send, anthropic.encode_error(error, request_id), error.status, headers)
+    """An error as a whole response, in the shape and with the headers of the dialect."""
+    told = in_words_of(error, context.paths)
+    refusal = context.dialect.encode_error(told, context.request_id, time.time())
+    await send_json(send, refusal.body, refusal.status, [*more_headers, *refusal.headers])
+
+
+def in_words_of(error: ApiError, paths: Paths) -> ApiError:
+    """The same error, its path as the client knows it."""
+    if error.param is not None:
+        error.param = renamed(error.param, paths)
+    return error
 
 
 async def send_json(send: Send, body: bytes, status: int = 200, headers: Collection[tuple[bytes, bytes]] = ()) -> None:

@@ -4,14 +4,14 @@ Limits are per connection and enforced before any of our code runs (RELIABILITY.
 """
 
 import asyncio
+import time
 from typing import Final
 
 from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from sestet.contract.errors import ApiError
-from sestet.dialects.anthropic import encode_error
-from sestet.server import ids
+from sestet.server import dialects, ids
 
 HEADER_BYTES_MAX: Final = 64 * 1024
 HEADER_TIMEOUT_S: Final = 10.0
@@ -105,7 +105,9 @@ class GuardedProtocol(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         request_id = ids.request_id()
-        content = encode_error(ApiError("invalid_request_error", message, status=status), request_id)
+        spoken = dialects.spoken_at(self.url.partition(b"?")[0].decode("latin-1"), {})
+        error = ApiError("invalid_request_error", message, status=status)
+        content = spoken.encode_error(error, request_id, time.time()).body
         self.transport.write(
             b"HTTP/1.1 %d %b\r\ncontent-type: application/json\r\ncontent-length: %d\r\n"
             b"request-id: %b\r\nconnection: close\r\n\r\n%b"

@@ -1,11 +1,11 @@
-"""The routes of the Anthropic dialect: decode, call the service, encode. Nothing else happens here."""
+"""The routes of every dialect, and of the models: decode, call the service, encode. Nothing else happens here."""
 
 import asyncio
 import hashlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeVar
 from urllib.parse import parse_qsl
@@ -15,12 +15,13 @@ from starlette.types import Receive, Scope, Send
 
 from sestet.contract.errors import ApiError, invalid
 from sestet.contract.events import Failed
-from sestet.contract.requests import MessagesRequest
 from sestet.dialects import anthropic
+from sestet.dialects.dialect import Asked, AskedCount, Asking, Dialect, Headers
 from sestet.server import ids
 from sestet.server.body import read_body
+from sestet.server.dialects import DIALECTS
 from sestet.server.exchange import ClientGone, Exchange, Heart, SseStream, write_events
-from sestet.server.gate import CONTEXT, RequestContext, send_json, unexpected
+from sestet.server.gate import CONTEXT, RequestContext, in_words_of, send_json, unexpected
 from sestet.server.lifecycle import Lifecycle
 from sestet.server.protocol import ABORT
 from sestet.services.idempotency import Idempotency
@@ -33,6 +34,8 @@ _LARGE_BODY_BYTES = 256 * 1024  # read in a thread, so that other requests are a
 # One thread: reading is Python's own work, which more threads would only take from each other, each with a memory of
 # its own that it does not give back.
 _READER = ThreadPoolExecutor(1, "large-bodies")
+
+Handler = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 _T = TypeVar("_T")
 _LIFECYCLES = {"active": "active", "deprecated": "deprecated", "retired": "retired"}
@@ -50,32 +53,56 @@ class Endpoints:
         self._lifecycle = lifecycle
         self._heart = heart
 
-    async def create_message(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """POST /v1/messages"""
+    def spoken(self) -> dict[str, Handler]:
+        """Every dialect's routes to the turn: path -> what answers a POST there."""
+        handlers: dict[str, Handler] = {}
+        for dialect in DIALECTS:
+            handlers |= {path: partial(self._reply, decode) for path, decode in dialect.replies.items()}
+            handlers |= {path: partial(self._count, decode) for path, decode in dialect.counts.items()}
+        return handlers
+
+    async def _reply(
+        self, decode: Callable[[Asking, bytes], Asked], scope: Scope, receive: Receive, send: Send
+    ) -> None:
         context: RequestContext = scope["state"][CONTEXT]
         self._lifecycle.refuse_if_draining()
-        call = _call(context)
         with self._lifecycle.exchange() as exchange:
             body = await read_body(receive, context.headers)
-            request = await _decode(anthropic.decode_messages, body)
-            key = anthropic.decode_idempotency_key(context.headers)
-            if request.stream:
+            asking = self._asking(context, scope)
+            asked = await _decode(decode, asking, body)
+            context.paths = asked.paths
+            call = _call(context, asking, asked)
+            key = _idempotency_key(context.headers)
+            answer = _Answer(asked, call, exchange, context, scope, receive, send)
+            if asked.request.stream:
                 if key is not None:
                     raise invalid("a stream cannot be answered again; leave the key or `stream` out", "idempotency-key")
-                await self._stream(request, call, exchange, scope, receive, send)
+                await self._stream(answer)
             elif key is None:
-                await self._whole(request, call, exchange, receive, send)
+                await self._whole(answer)
             else:
-                claim = Claim(call.workspace, key, _digest(body, call), call.request_id)
-                await self._once(request, call, exchange, receive, send, claim)
+                await self._once(answer, Claim(call.workspace, key, _digest(body, call, scope), call.request_id))
 
-    async def count_tokens(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """POST /v1/messages/count_tokens"""
+    async def _count(
+        self, decode: Callable[[Asking, bytes], AskedCount], scope: Scope, receive: Receive, send: Send
+    ) -> None:
         context: RequestContext = scope["state"][CONTEXT]
         self._lifecycle.refuse_if_draining()
-        call = _call(context)
-        request = await _decode(anthropic.decode_count_tokens, await read_body(receive, context.headers))
-        await send_json(send, anthropic.encode_token_count(await self._messages.count_tokens(request, call)))
+        asking = self._asking(context, scope)
+        asked = await _decode(decode, asking, await read_body(receive, context.headers))
+        context.paths = asked.paths
+        counted = await self._messages.count_tokens(asked.request, _call(context, asking, asked))
+        await send_json(send, asked.encode(counted))
+
+    def _asking(self, context: RequestContext, scope: Scope) -> Asking:
+        return Asking(
+            scope["path"],
+            context.headers,
+            context.request_id,
+            ids.message_id(),
+            time.time(),
+            partial(self._models.find, caller=context.caller),
+        )
 
     async def list_models(self, scope: Scope, receive: Receive, send: Send) -> None:
         """GET /v1/models"""
@@ -89,54 +116,61 @@ class Endpoints:
         context: RequestContext = scope["state"][CONTEXT]
         await send_json(send, anthropic.encode_model(self._models.find(name, context.caller)))
 
-    async def _whole(
-        self, request: MessagesRequest, call: Call, exchange: Exchange, receive: Receive, send: Send
-    ) -> None:
-        async with exchange.watching(receive):
-            reply = await self._messages.reply(request, call)
+    async def _whole(self, answer: "_Answer") -> None:
+        async with answer.exchange.watching(answer.receive):
+            reply = await self._messages.reply(answer.asked.request, answer.call)
             message = fold([event async for event in reply.events])
-        await send_json(send, anthropic.encode_message(message), headers=_reply_headers(reply))
+        headers = _reply_headers(reply, answer.context.dialect)
+        await send_json(answer.send, answer.asked.teller.message(message), headers=headers)
 
-    async def _once(
-        self, request: MessagesRequest, call: Call, exchange: Exchange, receive: Receive, send: Send, claim: Claim
-    ) -> None:
+    async def _once(self, answer: "_Answer", claim: Claim) -> None:
         """As `_whole`, and again for whoever asks again with the same key."""
-        async with self._idempotency.claimed(claim, anthropic.encode_message) as found:
+        async with self._idempotency.claimed(claim, answer.asked.teller.message) as found:
             if isinstance(found, Keep):
-                await self._whole(request, replace(call, keep=found), exchange, receive, send)
+                await self._whole(replace(answer, call=replace(answer.call, keep=found)))
             else:
-                await send_json(send, found.body, found.status, [(b"idempotent-replayed", b"true")])
+                await send_json(answer.send, found.body, found.status, [(b"idempotent-replayed", b"true")])
 
-    async def _stream(
-        self, request: MessagesRequest, call: Call, exchange: Exchange, scope: Scope, receive: Receive, send: Send
-    ) -> None:
-        stream = SseStream(send, _STREAM_HEADERS, anthropic.PING)
-        encode = partial(anthropic.encode_event, request_id=call.request_id)
+    async def _stream(self, answer: "_Answer") -> None:
+        teller = answer.asked.teller
+        stream = SseStream(answer.send, ((b"content-type", teller.content_type), *_STREAM_HEADERS), teller.ping)
         try:
-            async with exchange.watching(receive):
-                reply = await self._messages.reply(request, call)
-                stream.headers += _reply_headers(reply)
+            async with answer.exchange.watching(answer.receive):
+                reply = await self._messages.reply(answer.asked.request, answer.call)
+                stream.headers += _reply_headers(reply, answer.context.dialect)
                 # What is buffered for a reader that does not read would stay for ever, so it is cut off hard.
-                self._heart.add(stream, scope["state"].get(ABORT, _nothing))
-                await write_events(stream, reply.events, encode)
+                self._heart.add(stream, answer.scope["state"].get(ABORT, _nothing))
+                await write_events(stream, reply.events, teller.event)
         except ApiError as error:
             if not stream.committed:
                 raise
-            stream.hold(encode(Failed(error)))
+            stream.hold(teller.event(Failed(in_words_of(error, answer.asked.paths))))
         except ClientGone:
             raise
         except Exception:
             if not stream.committed:
                 raise
-            structlog.get_logger("sestet").exception("unexpected_error", request_id=call.request_id)
-            stream.hold(encode(Failed(unexpected())))
+            structlog.get_logger("sestet").exception("unexpected_error", request_id=answer.call.request_id)
+            stream.hold(teller.event(Failed(unexpected())))
         finally:
             self._heart.remove(stream)
         await stream.write(b"", last=True)
 
 
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """A request for a reply, and all that answering it takes."""
+
+    asked: Asked
+    call: Call
+    exchange: Exchange
+    context: RequestContext
+    scope: Scope
+    receive: Receive
+    send: Send
+
+
 _STREAM_HEADERS = (
-    (b"content-type", anthropic.STREAM_CONTENT_TYPE),
     (b"cache-control", b"no-cache"),
     (b"x-accel-buffering", b"no"),  # nginx would hold the tokens back
 )
@@ -146,33 +180,46 @@ def _nothing() -> None:
     """Where there is no connection to cut."""
 
 
-def _call(context: RequestContext) -> Call:
+def _call(context: RequestContext, asking: Asking, asked: Asked | AskedCount) -> Call:
     return Call(
         request_id=context.request_id,
-        message_id=ids.message_id(),
+        message_id=asking.message_id,
         caller=context.caller,
-        version=anthropic.decode_version(context.headers),
-        betas=anthropic.decode_betas(context.headers),
+        version=asked.version,
+        betas=asked.betas,
         new_call_id=ids.tool_use_id,
+        dialect=context.dialect.name,
     )
 
 
-def _digest(body: bytes, call: Call) -> str:
-    """What makes two requests the same: their bytes, and the headers that decide how they are read."""
-    told = "\n".join((call.version, *sorted(call.betas), ""))
-    return hashlib.sha256(told.encode() + body).hexdigest()
+def _idempotency_key(headers: Headers) -> str | None:
+    """The `Idempotency-Key` of a request that must not be answered twice."""
+    values = headers.get(b"idempotency-key", [])
+    if len(values) > 1:
+        raise invalid("this may be given once", "idempotency-key")
+    if not values:
+        return None
+    if not values[0].isascii():
+        raise invalid("it takes printable ASCII characters", "idempotency-key")
+    return values[0].decode()
 
 
-async def _decode(decode: Callable[[bytes], _T], body: bytes) -> _T:
+def _digest(body: bytes, call: Call, scope: Scope) -> str:
+    """What makes two requests the same: their path and bytes, and the headers that decide how they are read."""
+    told = "\n".join((scope["path"], call.version, *sorted(call.betas), ""))
+    return hashlib.sha256(told.encode("utf-8", "surrogateescape") + body).hexdigest()
+
+
+async def _decode(decode: Callable[[Asking, bytes], _T], asking: Asking, body: bytes) -> _T:
     if len(body) <= _LARGE_BODY_BYTES:
-        return decode(body)
-    return await asyncio.get_running_loop().run_in_executor(_READER, decode, body)
+        return decode(asking, body)
+    return await asyncio.get_running_loop().run_in_executor(_READER, decode, asking, body)
 
 
-def _reply_headers(reply: Reply) -> tuple[tuple[bytes, bytes], ...]:
+def _reply_headers(reply: Reply, dialect: Dialect) -> tuple[tuple[bytes, bytes], ...]:
     """A stand-in says what answered; and who sent what is left out of the prompt hears of it: thoughts that are not
     ours, a first line of the system prompt that changes with every request."""
-    headers = anthropic.encode_limits(reply.limits, time.time())
+    headers = dialect.encode_limits(reply.limits, time.time())
     if reply.route.stand_in:
         headers += ((b"sestet-served-by", reply.route.weights_id.encode()),)
     if reply.dropped_thoughts:

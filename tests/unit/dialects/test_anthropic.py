@@ -258,7 +258,7 @@ def test_a_count_is_one_number() -> None:
 
 
 def test_an_error_names_the_request() -> None:
-    body = json.loads(anthropic.encode_error(invalid("no such role", "messages.0.role"), "req_1"))
+    body = json.loads(anthropic.encode_error(invalid("no such role", "messages.0.role"), "req_1", 0.0).body)
 
     assert {
         "type": "error",
@@ -270,9 +270,9 @@ def test_an_error_names_the_request() -> None:
 def test_an_errors_code_is_in_its_details() -> None:
     error = ApiError("invalid_request_error", "no", code="request_body_encoding_unsupported")
 
-    assert {"error_code": "request_body_encoding_unsupported"} == json.loads(anthropic.encode_error(error, "r"))[
-        "error"
-    ]["details"]
+    assert {"error_code": "request_body_encoding_unsupported"} == json.loads(
+        anthropic.encode_error(error, "r", 0.0).body
+    )["error"]["details"]
 
 
 def entry(identifier: str, alias_of: str | None = None) -> ModelInfo:

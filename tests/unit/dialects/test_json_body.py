@@ -74,7 +74,7 @@ HOSTILE = {
 def test_hostile_json_is_an_invalid_request_and_its_answer_can_be_sent(body: bytes) -> None:
     error = refusal(lambda: parse(body, MessagesRequest))
 
-    assert error.message == orjson.loads(encode_error(error, "req_1"))["error"]["message"]
+    assert error.message == orjson.loads(encode_error(error, "req_1", 0.0).body)["error"]["message"]
     assert len(error.message) < 300
 
 
@@ -121,7 +121,7 @@ def test_half_a_character_in_a_key_is_refused(where: tuple[str | int, ...]) -> N
     place[LONE] = 1
     error = refusal(lambda: parse(json.dumps(body).encode(), MessagesRequest))
 
-    assert b"\\ud800" not in encode_error(error, "req_1")
+    assert b"\\ud800" not in encode_error(error, "req_1", 0.0).body
 
 
 @pytest.mark.parametrize(
