@@ -23,8 +23,8 @@ class Meters(Protocol):
     """Where it is counted what is used of limits by the minute: by this server alone, or by several together. The
     buckets of a limiter are what this server knows of them; they go by its monotonic clock."""
 
-    def check(self, limiter: Limiter) -> Refusal | None:
-        """Whether even the smallest request would be refused."""
+    def check(self, limiter: Limiter, now: float) -> Refusal | None:
+        """Whether even the smallest request would be refused at this time."""
         ...
 
     async def take(self, limiter: Limiter, input_tokens: int, *, priority: bool) -> Decision:
@@ -55,8 +55,8 @@ class Meters(Protocol):
 class OwnMeters:
     """Of one server that nobody counts with: in its memory."""
 
-    def check(self, limiter: Limiter) -> Refusal | None:
-        return limiter.check(time.monotonic())
+    def check(self, limiter: Limiter, now: float) -> Refusal | None:
+        return limiter.check(now)
 
     async def take(self, limiter: Limiter, input_tokens: int, *, priority: bool) -> Decision:
         return limiter.decide(input_tokens, time.monotonic(), priority=priority)
@@ -173,9 +173,10 @@ class Quotas:
         limiter = self._limiter(workspace_id, card)
         # Where the size matters, only reading the request tells how long it has to wait.
         if limiter is not None and not limiter.limits_input:
-            refusal = self.meters.check(limiter)
+            now = time.monotonic()  # once, or the headers could tell of one that came back meanwhile
+            refusal = self.meters.check(limiter, now)
             if refusal is not None:
-                raise _too_fast(refusal, card, limiter.states(time.monotonic()))
+                raise _too_fast(refusal, card, limiter.states(now))
 
     async def admit(self, workspace_id: str, card: Card, input_tokens: int, *, priority: bool) -> Permit:
         """Takes one request and its input. `priority` is whether it may be served first; whether it is depends on what

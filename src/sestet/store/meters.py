@@ -178,9 +178,9 @@ class SharedMeters:
         self._stopping = False
         self._log = structlog.get_logger("sestet")
 
-    def check(self, limiter: Limiter) -> Refusal | None:
+    def check(self, limiter: Limiter, now: float) -> Refusal | None:
         """By what was last known: as others can only have used more since, nobody is refused who would be let in."""
-        refusal = limiter.check(time.monotonic())
+        refusal = limiter.check(now)
         if refusal is None:
             return None
         # The levels count from before the transaction that told them began; they may be as late as it was long.

@@ -1,7 +1,9 @@
 """Limits as a request meets them, on one server that counts by itself."""
 
 import asyncio
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import date
 
@@ -119,6 +121,35 @@ def test_before_a_request_is_read_it_is_refused_if_its_size_does_not_matter() ->
     assert 429 == refused(lambda: admit(by_size)).status
 
 
+class Interrupted(OwnMeters):
+    """Between the refusal and whatever comes next, one request's worth comes back."""
+
+    def check(self, limiter: Limiter, now: float) -> Refusal | None:
+        refusal = super().check(limiter, now)
+        time.sleep(0.02)
+        return refusal
+
+
+def test_who_is_refused_is_told_of_nothing_that_is_left() -> None:
+    asked = quotas({"requests": 6_000}, meters=Interrupted())
+    while True:
+        try:
+            asked.check(OURS, CARD)
+        except ApiError as error:
+            refusal = error
+            break
+        asyncio.run(insist(asked))
+
+    assert [0] == [state.remaining for state in refusal.limits]
+
+
+async def insist(asked: Quotas) -> None:
+    """Takes all that there is."""
+    with suppress(ApiError):
+        while True:
+            await asked.admit(OURS, CARD, 10, priority=False)
+
+
 def test_first_are_served_those_who_want_it_and_may_while_some_is_left() -> None:
     asked = quotas(None, workspace(OURS, priority=15))
     no_priority = replace(CARD, priority_tier=False)
@@ -149,7 +180,7 @@ class Told:
     of: list[tuple[str, int, str]] = field(default_factory=list)
     state: tuple[LimitState, ...] = (LimitState("requests", 9, 8, 1.0),)
 
-    def check(self, limiter: Limiter) -> Refusal | None:
+    def check(self, limiter: Limiter, now: float) -> Refusal | None:
         return None
 
     async def take(self, limiter: Limiter, input_tokens: int, *, priority: bool) -> Decision:

@@ -335,10 +335,10 @@ def test_what_was_refused_is_refused_without_the_database_and_not_told_to_come_t
         async with server(clocked) as one:
             ours = limiter(Limits(requests=1))
             await take(one, ours)
-            let_in = one.check(limiter(Limits(requests=1))) is None
+            let_in = one.check(limiter(Limits(requests=1)), time.monotonic()) is None
             told = await take(one, ours)
             with locked(clocked):
-                known = one.check(ours)
+                known = one.check(ours, time.monotonic())
             assert told.refusal is not None
             assert known is not None
         return told.refusal.retry_after_s, known.retry_after_s, let_in
