@@ -4,10 +4,11 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import date
-from typing import Any, get_args
+from typing import Any, Protocol, get_args
 
 import orjson
 from llguidance import LLMatcher
+from starlette.types import ASGIApp
 
 from sestet.catalog.card import Card, family_cards, profile_for, profiles
 from sestet.catalog.catalog import Catalog, Route
@@ -162,8 +163,13 @@ class Answer:
 Body = bytes | Mapping[str, Any] | None
 
 
+class Asgi(Protocol):
+    @property
+    def asgi(self) -> ASGIApp: ...
+
+
 async def ask(
-    application: Application,
+    application: Asgi,
     method: str,
     path: str,
     body: Body = None,
