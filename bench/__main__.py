@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from bench import accounts, cache, native, overhead, streams, thinking, tools
+from bench import accounts, cache, faces, native, overhead, streams, thinking, tools
 from bench.report import Report
 
 _FILE_WIDTH = 150
@@ -22,6 +22,7 @@ Benchmark = Callable[[Progress, Path, bool], Report]
 BENCHMARKS: dict[str, Benchmark] = {
     "accounts": accounts.run,
     "cache": cache.run,
+    "faces": faces.run,
     "native": native.run,
     "overhead": overhead.run,
     "streams": streams.run,
