@@ -146,8 +146,9 @@ def _chat_messages(message: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 
 def _chat_tool(tool: Mapping[str, Any]) -> Mapping[str, Any]:
-    told = {name: value for name, value in tool.items() if name != "input_schema"}
-    return {"type": "function", "function": {**told, "parameters": tool["input_schema"]}}
+    told = {name: value for name, value in tool.items() if name not in ("input_schema", "cache_control")}
+    marks = {"cache_control": tool["cache_control"]} if "cache_control" in tool else {}
+    return {"type": "function", "function": {**told, "parameters": tool["input_schema"]}, **marks}
 
 
 def _flat_tool(tool: Mapping[str, Any]) -> Mapping[str, Any]:
