@@ -22,15 +22,15 @@ from sestet.dialects.responses_requests import (
     AllowedTools,
     CacheBreakpoint,
     ChosenFunction,
-    FunctionCall,
-    FunctionCallOutput,
+    FunctionCallItem,
+    FunctionCallOutputItem,
     InputText,
     InputTokensRequest,
     Item,
     JsonSchema,
-    Message,
+    MessageItem,
     ReasoningItem,
-    Refusal,
+    RefusalPart,
     ResponsesPrompt,
     ResponsesRequest,
 )
@@ -159,11 +159,11 @@ def _conversation(request: ResponsesPrompt, paths: dict[str, str]) -> _Fields:
 
 def _role(item: Item) -> str:
     match item:
-        case Message(role="developer"):
+        case MessageItem(role="developer"):
             return "system"
-        case Message(role=role):
+        case MessageItem(role=role):
             return role
-        case FunctionCallOutput():
+        case FunctionCallOutputItem():
             return "user"
         case _:
             return "assistant"
@@ -171,7 +171,7 @@ def _role(item: Item) -> str:
 
 def _anchor(items: Iterable[tuple[str, Item]]) -> str:
     """Which item an error of the whole message is about: it is mostly a call that has no answer."""
-    paths = [path for path, item in items if isinstance(item, FunctionCall)] or [path for path, _ in items]
+    paths = [path for path, item in items if isinstance(item, FunctionCallItem)] or [path for path, _ in items]
     return paths[0]
 
 
@@ -181,9 +181,9 @@ def _text(text: str, kept: CacheBreakpoint | None = None) -> _Fields:
 
 def _pieces(item: Item, path: str) -> Iterator[_Piece]:
     match item:
-        case Message():
+        case MessageItem():
             yield from _said(item, path)
-        case FunctionCall():
+        case FunctionCallItem():
             block: _Fields = {
                 "type": "tool_use",
                 "id": item.call_id,
@@ -191,7 +191,7 @@ def _pieces(item: Item, path: str) -> Iterator[_Piece]:
                 "input": _arguments(item, path),
             }
             yield _Piece(block, path, {"id": f"{path}.call_id", "input": f"{path}.arguments"})
-        case FunctionCallOutput(output=output):
+        case FunctionCallOutputItem(output=output):
             content = (
                 output
                 if isinstance(output, str)
@@ -207,21 +207,21 @@ def _pieces(item: Item, path: str) -> Iterator[_Piece]:
             assert_never(item)
 
 
-def _said(message: Message, path: str) -> Iterator[_Piece]:
+def _said(message: MessageItem, path: str) -> Iterator[_Piece]:
     """The texts of a message. A model that said nothing, but called a function, may have an empty one."""
     if isinstance(message.content, str):
         if message.content or message.role != "assistant":
             yield _Piece(_text(message.content), f"{path}.content", {"text": f"{path}.content"})
         return
     for at, part in enumerate(message.content):
-        text = part.refusal if isinstance(part, Refusal) else part.text
+        text = part.refusal if isinstance(part, RefusalPart) else part.text
         kept = part.prompt_cache_breakpoint if isinstance(part, InputText) else None
         if text or message.role != "assistant":
             here = f"{path}.content.{at}"
             yield _Piece(_text(text, kept), here, {"cache_control": f"{here}.prompt_cache_breakpoint"})
 
 
-def _arguments(call: FunctionCall, path: str) -> _Fields:
+def _arguments(call: FunctionCallItem, path: str) -> _Fields:
     """A call without arguments may spell them as nothing at all."""
     try:
         return read_object(call.arguments.encode() or b"{}")

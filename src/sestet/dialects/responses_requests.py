@@ -67,7 +67,7 @@ class OutputText(Shape):
     parsed: Any = None
 
 
-class Refusal(Shape):
+class RefusalPart(Shape):
     """What another model declined with in an earlier reply."""
 
     type: Literal["refusal"]
@@ -108,7 +108,7 @@ def _part_tag(value: object) -> str:
 Part = Annotated[
     Annotated[InputText, Tag("<input_text>")]
     | Annotated[OutputText, Tag("<output_text>")]
-    | Annotated[Refusal, Tag("<refusal>")],
+    | Annotated[RefusalPart, Tag("<refusal>")],
     Discriminator(_part_tag),
     BeforeValidator(_known_part),
 ]
@@ -129,7 +129,7 @@ Content = Annotated[
 ]
 
 
-class Message(Shape):
+class MessageItem(Shape):
     """What somebody said. `type` may be left out; `id`, `status` and `phase` come with those of earlier replies."""
 
     role: Literal["user", "assistant", "system", "developer"]
@@ -140,7 +140,7 @@ class Message(Shape):
     phase: Literal["commentary", "final_answer"] | None = None
 
 
-class FunctionCall(Shape):
+class FunctionCallItem(Shape):
     """A call that the model made in an earlier reply; `arguments` is a JSON object."""
 
     type: Literal["function_call"]
@@ -162,7 +162,7 @@ Output = Annotated[
 ]
 
 
-class FunctionCallOutput(Shape):
+class FunctionCallOutputItem(Shape):
     """What a function answered."""
 
     type: Literal["function_call_output"]
@@ -203,11 +203,11 @@ def _item_tag(value: object) -> str:
     return f"<{_type_of(value) or 'message'}>"
 
 
-Item = Message | FunctionCall | FunctionCallOutput | ReasoningItem
+Item = MessageItem | FunctionCallItem | FunctionCallOutputItem | ReasoningItem
 AnyItem = Annotated[
-    Annotated[Message, Tag("<message>")]
-    | Annotated[FunctionCall, Tag("<function_call>")]
-    | Annotated[FunctionCallOutput, Tag("<function_call_output>")]
+    Annotated[MessageItem, Tag("<message>")]
+    | Annotated[FunctionCallItem, Tag("<function_call>")]
+    | Annotated[FunctionCallOutputItem, Tag("<function_call_output>")]
     | Annotated[ReasoningItem, Tag("<reasoning>")],
     Discriminator(_item_tag),
     BeforeValidator(_known_item),
