@@ -296,12 +296,21 @@ def _known_format(value: object) -> object:
     return value
 
 
+def _format_tag(value: object) -> str:
+    return "<text>" if _type_of(value) == "text" else "<json_schema>"
+
+
+Format = Annotated[
+    Annotated[PlainText, Tag("<text>")] | Annotated[JsonSchema, Tag("<json_schema>")],
+    Discriminator(_format_tag),
+    BeforeValidator(_known_format),
+]
+
+
 class TextConfig(Shape):
     """What the text of the reply is."""
 
-    format: Annotated[
-        Annotated[PlainText | JsonSchema, Field(discriminator="type")] | None, BeforeValidator(_known_format)
-    ] = None
+    format: Format | None = None
     verbosity: Literal["medium"] | None = None
 
 
