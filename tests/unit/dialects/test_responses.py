@@ -859,7 +859,7 @@ def replies(draw: st.DrawFn) -> list[Event]:
     return [*events, MessageDelta(draw(STOPS), None, USAGE), MessageStop()]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(replies(), st.sampled_from(({}, SUMMARY)))
 def test_the_last_event_holds_the_whole_reply_and_every_event_is_as_the_official_types_say(
     events: list[Event], fields: dict[str, Any]
@@ -872,7 +872,7 @@ def test_the_last_event_holds_the_whole_reply_and_every_event_is_as_the_official
     assert [] == list(unknown(Response.model_validate_json(whole, strict=True)))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(replies(), st.sampled_from(({}, SUMMARY)))
 def test_what_the_events_tell_piece_by_piece_is_what_the_items_hold(
     events: list[Event], fields: dict[str, Any]
@@ -901,7 +901,7 @@ def texts_of(item: Mapping[str, Any]) -> dict[str, str]:
             return {kind: "".join(part["text"] for part in held) for kind, held in parts.items()}
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(replies())
 def test_an_output_can_be_sent_back(events: list[Event]) -> None:
     """Every item of a whole reply is taken as input; thoughts come back with what proves them."""
@@ -961,7 +961,7 @@ def test_the_request_that_is_spoiled_below_is_sound() -> None:
     assert ["time"] == [tool.name for tool in decode(**WHOLE).request.tools or ()]
 
 
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=500, deadline=None)
 @given(st.sampled_from(list(places(WHOLE))), JSON)
 def test_whatever_stands_anywhere_is_taken_or_refused(place: tuple[Any, ...], value: object) -> None:
     body = json.loads(json.dumps(WHOLE))
