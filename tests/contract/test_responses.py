@@ -155,6 +155,12 @@ def test_parsed_responses(official: OpenAI) -> None:
     assert [ada, ada] == [parsed.output_parsed, streamed.output_parsed]
 
 
+def test_a_json_object_is_whole(official: OpenAI) -> None:
+    response = create(official, "who is she", text={"format": {"type": "json_object"}})
+
+    assert {"name": "Ada", "age": 36} == json.loads(response.output_text)
+
+
 class Add(BaseModel):
     a: int
     b: int

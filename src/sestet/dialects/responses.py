@@ -12,7 +12,7 @@ from typing import Any, Final, TypeVar, assert_never
 
 from sestet.contract.errors import ApiError, invalid
 from sestet.contract.models import ModelInfo
-from sestet.contract.requests import CountTokensRequest, MessagesRequest, PromptRequest
+from sestet.contract.requests import CountTokensRequest, LooseJsonSchemaFormat, MessagesRequest, PromptRequest
 from sestet.dialects.anthropic import encode_json
 from sestet.dialects.dialect import Asked, AskedCount, Asking, Dialect, Paths, renamed
 from sestet.dialects.json_body import parse, read_object, shaped
@@ -27,6 +27,7 @@ from sestet.dialects.responses_requests import (
     InputText,
     InputTokensRequest,
     Item,
+    JsonObject,
     JsonSchema,
     MessageItem,
     ReasoningItem,
@@ -37,6 +38,7 @@ from sestet.dialects.responses_requests import (
 
 _Prompt = TypeVar("_Prompt", bound=PromptRequest)
 _Fields = dict[str, Any]
+_Placed = tuple[str, Item]  # an item and its path
 
 # The shortest lifetime of ours that is not shorter than OpenAI's half an hour.
 _KEPT: Final = {"type": "ephemeral", "ttl": "1h"}
@@ -110,10 +112,22 @@ def _prompt(request: ResponsesPrompt, info: ModelInfo, max_tokens: int) -> tuple
         thinks = fields.get("thinking", {}).get("type") in ("enabled", "adaptive")
         if thinks and (reasoning.summary or reasoning.generate_summary):
             fields["thinking"]["display"] = "summarized"
-    if request.text is not None and isinstance(request.text.format, JsonSchema):
-        format_ = {"type": "json_schema", "schema": request.text.format.schema_}
+    format_ = _format(request, paths)
+    if format_ is not None:
         fields["output_config"] = {**fields.get("output_config", {}), "format": format_}
     return paths, fields
+
+
+def _format(request: ResponsesPrompt, paths: dict[str, str]) -> LooseJsonSchemaFormat | None:
+    match request.text.format if request.text else None:
+        case JsonSchema(schema_=schema):
+            asked: Mapping[str, Any] = schema
+        case JsonObject():
+            asked = {"type": "object"}
+            paths["output_config.format.schema"] = "text.format"
+        case _:
+            return None
+    return LooseJsonSchemaFormat.model_validate({"type": "json_schema", "schema": asked})
 
 
 @dataclass(slots=True)
@@ -137,24 +151,35 @@ def _conversation(request: ResponsesPrompt, paths: dict[str, str]) -> _Fields:
         messages: list[_Fields] = [{"role": "user", "content": request.input}]
         paths |= {"messages.0": "input", "messages.0.content": "input"}
     else:
-        messages = []
-        for role, side in groupby(enumerate(request.input), key=lambda one: _role(one[1])):
-            items = [(f"input.{position}", item) for position, item in side]
-            pieces = [piece for path, item in items for piece in _pieces(item, path)]
-            if role == "system" and not messages:
-                system += pieces
-                continue
-            # Answers of functions come first in the contract.
-            pieces.sort(key=lambda piece: piece.block["type"] != "tool_result")
-            paths[f"messages.{len(messages)}"] = _anchor(items)
-            for at, piece in enumerate(pieces):
-                piece.tell(f"messages.{len(messages)}.content.{at}", paths)
-            messages.append({"role": role, "content": [piece.block for piece in pieces]})
+        placed = [(f"input.{position}", item) for position, item in enumerate(request.input)]
+        first = next((at for at, (_, item) in enumerate(placed) if _role(item) != "system"), len(placed))
+        system += [piece for path, item in placed[:first] for piece in _pieces(item, path)]
+        messages = list(_messages(placed[first:], paths))
         if not messages:
             raise invalid("there must be a message of the user", "input")
     for at, piece in enumerate(system):
         piece.tell(f"system.{at}", paths)
     return {"messages": messages, "system": [piece.block for piece in system] or None}
+
+
+def _messages(placed: Iterable[_Placed], paths: dict[str, str]) -> Iterator[_Fields]:
+    """What is said between two replies is the user's, and what the system says there comes after it, as the contract
+    has it."""
+    number = 0
+    for is_reply, side in groupby(placed, key=lambda one: _role(one[1]) == "assistant"):
+        said = list(side)
+        for role in ("assistant",) if is_reply else ("user", "system"):
+            items = [one for one in said if _role(one[1]) == role]
+            if not items:
+                continue
+            pieces = [piece for path, item in items for piece in _pieces(item, path)]
+            # Answers of functions come first in the contract.
+            pieces.sort(key=lambda piece: piece.block["type"] != "tool_result")
+            paths[f"messages.{number}"] = _anchor(items)
+            for at, piece in enumerate(pieces):
+                piece.tell(f"messages.{number}.content.{at}", paths)
+            yield {"role": role, "content": [piece.block for piece in pieces]}
+            number += 1
 
 
 def _role(item: Item) -> str:
@@ -169,7 +194,7 @@ def _role(item: Item) -> str:
             return "assistant"
 
 
-def _anchor(items: Iterable[tuple[str, Item]]) -> str:
+def _anchor(items: Iterable[_Placed]) -> str:
     """Which item an error of the whole message is about: it is mostly a call that has no answer."""
     paths = [path for path, item in items if isinstance(item, FunctionCallItem)] or [path for path, _ in items]
     return paths[0]

@@ -50,9 +50,9 @@ def echo(asking: Asking, request: ResponsesRequest) -> bytes:
     """What the response says again of its request, as the members of a JSON object after its first ones. It is told up
     to three times in a stream, so it is spelled once; the standard library spells integers of any size."""
     reasoning = request.reasoning
-    format_: _Fields = {"type": "text"}
-    if request.text is not None and isinstance(request.text.format, JsonSchema):
-        asked = request.text.format
+    asked = request.text.format if request.text else None
+    format_: _Fields = {"type": asked.type if asked else "text"}
+    if isinstance(asked, JsonSchema):
         format_ = {"type": "json_schema", "name": asked.name, "schema": asked.schema_, "strict": True}
         format_ |= {} if asked.description is None else {"description": asked.description}
     fields: _Fields = {

@@ -279,6 +279,12 @@ class PlainText(Shape):
     type: Literal["text"]
 
 
+class JsonObject(Shape):
+    """Text that is exactly one JSON object."""
+
+    type: Literal["json_object"]
+
+
 class JsonSchema(Shape):
     """Text that is exactly one JSON value of the schema, whatever `strict` says. Name and description are not told to
     the model."""
@@ -290,20 +296,16 @@ class JsonSchema(Shape):
     strict: bool | None = None
 
 
-def _known_format(value: object) -> object:
-    if _type_of(value) == "json_object":
-        raise _unsupported("json_object", "`{kind}` is not supported by this server; give a `json_schema`")
-    return value
-
-
 def _format_tag(value: object) -> str:
-    return "<text>" if _type_of(value) == "text" else "<json_schema>"
+    kind = _type_of(value)
+    return f"<{kind}>" if kind in ("json_object", "json_schema") else "<text>"
 
 
 Format = Annotated[
-    Annotated[PlainText, Tag("<text>")] | Annotated[JsonSchema, Tag("<json_schema>")],
+    Annotated[PlainText, Tag("<text>")]
+    | Annotated[JsonObject, Tag("<json_object>")]
+    | Annotated[JsonSchema, Tag("<json_schema>")],
     Discriminator(_format_tag),
-    BeforeValidator(_known_format),
 ]
 
 

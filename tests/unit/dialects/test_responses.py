@@ -5,6 +5,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import date
+from functools import partial
 from typing import Any, get_args
 
 import pytest
@@ -30,10 +31,17 @@ from sestet.contract.events import (
     Usage,
 )
 from sestet.contract.models import ModelInfo
-from sestet.contract.requests import CountTokensRequest, MessagesRequest, RedactedThinkingBlock, ThinkingBlock
+from sestet.contract.requests import (
+    CountTokensRequest,
+    LooseJsonSchemaFormat,
+    MessagesRequest,
+    RedactedThinkingBlock,
+    ThinkingBlock,
+)
 from sestet.dialects.dialect import Asked, Asking, renamed
 from sestet.dialects.responses import DIALECT, decode_count, decode_reply
 from sestet.turn.fold import fold
+from tests.faults.test_internal_parameters import NAMES
 from tests.unit.in_process import Answer, application, ask
 from tests.unit.refusals import refusal
 
@@ -129,7 +137,11 @@ TRANSLATED: list[tuple[dict[str, Any], dict[str, Any]]] = [
     ),
     (
         {"text": {"format": {"type": "json_schema", "name": "it", "schema": {"type": "string"}}}},
-        {"output_config": {"format": {"type": "json_schema", "schema": {"type": "string"}}}},
+        {"output_config": {"format": LooseJsonSchemaFormat(type="json_schema", schema={"type": "string"})}},
+    ),
+    (
+        {"text": {"format": {"type": "json_object"}}},
+        {"output_config": {"format": LooseJsonSchemaFormat(type="json_schema", schema={"type": "object"})}},
     ),
     ({"prompt_cache_options": {"mode": "implicit", "ttl": "30m"}}, {"cache_control": HOUR}),
     ({"prompt_cache_options": {"mode": "explicit"}}, {}),
@@ -222,6 +234,17 @@ CONVERSATIONS: list[tuple[list[dict[str, Any]], list[dict[str, Any]], list[str] 
     (
         [said("user", "a"), said("developer", "d")],
         [user("a"), {"role": "system", "content": [text("d")]}],
+        None,
+    ),
+    (
+        # What the system says comes after what the user says, in the contract.
+        [said("user", "a"), REPLY, said("developer", "d"), said("user", "b"), said("system", "s"), said("user", "c")],
+        [
+            user("a"),
+            {"role": "assistant", "content": [text("Hello"), text("I cannot")]},
+            user("b", "c"),
+            {"role": "system", "content": [text("d"), text("s")]},
+        ],
         None,
     ),
     (
@@ -404,7 +427,8 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         {"tools": [WEATHER], "tool_choice": {"type": "allowed_tools", "mode": "auto", "tools": [TIME]}},
         "tool_choice.tools.0.name",
     ),
-    ({"text": {"format": {"type": "json_object"}}}, "text.format.type"),
+    ({"text": {"format": {"type": "grammar"}}}, "text.format.type"),
+    ({"text": {"format": {"type": "json_object", "schema": {}}}}, "text.format.schema"),
     ({"text": {"format": {"type": "json_schema", "name": "a"}}}, "text.format.schema"),
     ({"text": {"format": {"type": "json_schema", "name": "a b", "schema": {}}}}, "text.format.name"),
     ({"text": {"verbosity": "low"}}, "text.verbosity"),
@@ -438,6 +462,57 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
 @pytest.mark.parametrize(("fields", "path"), REFUSED)
 def test_what_is_not_taken_is_refused_by_the_path_of_this_api(fields: dict[str, Any], path: str) -> None:
     assert path == refusal(lambda: decode(**fields)).param
+
+
+WHOLE: dict[str, Any] = {
+    "model": MODEL,
+    "instructions": "Be brief",
+    "input": [
+        said("developer", "d"),
+        said("user", [{"type": "input_text", "text": "a"}]),
+        THOUGHT,
+        REPLY,
+        CALL,
+        ANSWER,
+    ],
+    "tools": [WEATHER, TIME],
+    "tool_choice": {"type": "allowed_tools", "mode": "auto", "tools": [{"type": "function", "name": "time"}]},
+    "text": {"format": {"type": "json_schema", "name": "it", "schema": {"type": "string"}}},
+    "reasoning": {"effort": "low", "summary": "auto"},
+    "metadata": {"a": "b"},
+    "include": ["reasoning.encrypted_content"],
+    "prompt_cache_options": {"mode": "implicit"},
+}
+
+
+def places(value: object, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    if path:
+        yield path
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, one in inner:
+        yield from places(one, (*path, key))
+
+
+# Whatever is in these is the client's own.
+FREE = ("metadata", "parameters", "schema")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_parameter_that_is_not_of_this_api_is_taken_anywhere(name: str) -> None:
+    objects = [()] + [place for place in places(WHOLE) if not any(key in FREE for key in place)]
+    spoiled = []
+    for place in objects:
+        body = json.loads(json.dumps(WHOLE))
+        inner = body
+        for key in place:
+            inner = inner[key]
+        if isinstance(inner, dict):
+            inner[name] = 1
+            spoiled.append((".".join(map(str, (*place, name))), json.dumps(body).encode()))
+    refused = [refusal(partial(decode_reply, asking(), body)).param for _, body in spoiled]
+
+    assert len(spoiled) > 10
+    assert [path for path, _ in spoiled] == refused
 
 
 def test_a_model_that_is_not_served_is_not_found() -> None:
@@ -505,7 +580,7 @@ def test_every_path_of_the_contract_has_its_name_here(inside: str, path: str) ->
         ({"input": [said("assistant", "a")]}, "input.0.role"),
         ({"input": [said("user", "a"), CALL]}, "input.1"),
         ({"input": [said("user", "a"), ANSWER]}, "input.1"),
-        ({"input": [said("user", "a"), said("developer", "d"), said("user", "b")]}, "input"),
+        ({"input": [said("user", "a"), said("assistant", "b"), said("developer", "d")]}, "input"),
         ({"reasoning": {"effort": "low"}, "temperature": 0.5}, "temperature"),
         ({"reasoning": {"effort": "low"}, "tools": [WEATHER], "tool_choice": "required"}, "tool_choice"),
         ({"tool_choice": "required"}, "tool_choice"),
@@ -513,8 +588,8 @@ def test_every_path_of_the_contract_has_its_name_here(inside: str, path: str) ->
         ({"tools": [WEATHER, WEATHER]}, "tools.1.name"),
         ({"tools": [{**WEATHER, "strict": True}]}, "tools.0.parameters.additionalProperties"),
         (
-            {"text": {"format": {"type": "json_schema", "name": "a", "schema": {"type": "object"}}}},
-            "text.format.schema.additionalProperties",
+            {"text": {"format": {"type": "json_schema", "name": "a", "schema": {"not": {}}}}},
+            "text.format.schema.not",
         ),
     ],
 )
@@ -928,33 +1003,6 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
     max_leaves=5,
 )
-WHOLE: dict[str, Any] = {
-    "model": MODEL,
-    "instructions": "Be brief",
-    "input": [
-        said("developer", "d"),
-        said("user", [{"type": "input_text", "text": "a"}]),
-        THOUGHT,
-        REPLY,
-        CALL,
-        ANSWER,
-    ],
-    "tools": [WEATHER, TIME],
-    "tool_choice": {"type": "allowed_tools", "mode": "auto", "tools": [{"type": "function", "name": "time"}]},
-    "text": {"format": {"type": "json_schema", "name": "it", "schema": {"type": "string"}}},
-    "reasoning": {"effort": "low", "summary": "auto"},
-    "metadata": {"a": "b"},
-    "include": ["reasoning.encrypted_content"],
-    "prompt_cache_options": {"mode": "implicit"},
-}
-
-
-def places(value: object, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    if path:
-        yield path
-    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    for key, one in inner:
-        yield from places(one, (*path, key))
 
 
 def test_the_request_that_is_spoiled_below_is_sound() -> None:
