@@ -138,6 +138,11 @@ class _Piece:
     path: str
     names: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether it is text, and nothing else."""
+        return bool(self.block.get("text")) and "cache_control" not in self.block
+
     def tell(self, at: str, paths: dict[str, str]) -> None:
         paths[at] = self.path
         for name, path in self.names.items():
@@ -175,10 +180,15 @@ def _messages(placed: Iterable[_Placed], paths: dict[str, str]) -> Iterator[_Fie
             pieces = [piece for path, item in items for piece in _pieces(item, path)]
             # Answers of functions come first in the contract.
             pieces.sort(key=lambda piece: piece.block["type"] != "tool_result")
-            paths[f"messages.{number}"] = _anchor(items)
-            for at, piece in enumerate(pieces):
-                piece.tell(f"messages.{number}.content.{at}", paths)
-            yield {"role": role, "content": [piece.block for piece in pieces]}
+            here = f"messages.{number}"
+            paths[here] = _anchor(items)
+            if len(pieces) == 1 and pieces[0].is_plain:  # as most are, and a string is read sooner
+                paths[f"{here}.content"] = pieces[0].path
+                yield {"role": role, "content": pieces[0].block["text"]}
+            else:
+                for at, piece in enumerate(pieces):
+                    piece.tell(f"{here}.content.{at}", paths)
+                yield {"role": role, "content": [piece.block for piece in pieces]}
             number += 1
 
 

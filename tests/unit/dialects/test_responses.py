@@ -111,7 +111,7 @@ def contract(**fields: object) -> MessagesRequest:
 
 
 def user(*texts: str) -> dict[str, Any]:
-    return {"role": "user", "content": [text(one) for one in texts]}
+    return {"role": "user", "content": texts[0] if len(texts) == 1 else [text(one) for one in texts]}
 
 
 def text(said: str, **more: object) -> dict[str, Any]:
@@ -233,7 +233,7 @@ CONVERSATIONS: list[tuple[list[dict[str, Any]], list[dict[str, Any]], list[str] 
     ),
     (
         [said("user", "a"), said("developer", "d")],
-        [user("a"), {"role": "system", "content": [text("d")]}],
+        [user("a"), {"role": "system", "content": "d"}],
         None,
     ),
     (
@@ -340,12 +340,10 @@ def test_a_thought_that_comes_back_is_what_its_encrypted_content_holds(
     fields: dict[str, Any], blocks: list[dict[str, Any]]
 ) -> None:
     item = {"type": "reasoning", "id": "rs_1", "summary": [], **fields}
-    messages = [user("a"), {"role": "assistant", "content": [*blocks, text("b")]}, user("c")]
+    messages = [user("a"), {"role": "assistant", "content": [*blocks, text("b"), text("c")]}, user("d")]
+    items = [said("user", "a"), item, said("assistant", "b"), said("assistant", "c"), said("user", "d")]
 
-    assert (
-        contract(messages=messages)
-        == decode(input=[said("user", "a"), item, said("assistant", "b"), said("user", "c")]).request
-    )
+    assert contract(messages=messages) == decode(input=items).request
 
 
 def test_a_card_that_takes_efforts_is_told_the_effort() -> None:
