@@ -2,8 +2,9 @@
 
 import asyncio
 import json
+import secrets
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -177,7 +178,18 @@ def test_a_function_of_the_helpers_is_called_with_its_own_type(official: OpenAI)
     assert ("add", {"a": 2, "b": 3}) == (call.name, call.parsed_arguments)
 
 
-def run(client: OpenAI, **fields: Any) -> tuple[list[Any], str, set[str | None]]:
+def as_they_are(output: list[Any]) -> list[Any]:
+    return output
+
+
+def dumped(output: list[Any]) -> list[Any]:
+    """With all their fields, null ones too."""
+    return [item.model_dump() for item in output]
+
+
+def run(
+    client: OpenAI, back: Callable[[list[Any]], list[Any]], **fields: Any
+) -> tuple[list[Any], str, set[str | None]]:
     """Answers calls until there are none: the calls, the last word, and how many thoughts were left out each time."""
     items: list[Any] = [{"role": "user", "content": "begin the sums"}]
     calls: list[Any] = []
@@ -189,23 +201,51 @@ def run(client: OpenAI, **fields: Any) -> tuple[list[Any], str, set[str | None]]
         asked = [item for item in response.output if item.type == "function_call"]
         if not asked:
             return calls, response.output_text, dropped
-        items += response.output
+        items += back(response.output)
         for call in asked:
             calls.append([call.name, json.loads(call.arguments)])
             items.append({"type": "function_call_output", "call_id": call.call_id, "output": ANSWERS[call.name]})
 
 
 @pytest.mark.parametrize(
-    ("fields", "dropped"),
+    ("back", "fields", "dropped"),
     [
-        ({}, {None}),
-        (THINKING, {None}),
-        ({"reasoning": {"effort": "low"}}, {None, "1", "2", "3"}),
+        (as_they_are, {}, {None}),
+        (as_they_are, THINKING, {None}),
+        (dumped, THINKING, {None}),
+        (as_they_are, {"reasoning": {"effort": "low"}}, {None, "1", "2", "3"}),
     ],
-    ids=["plain", "thoughts sent back", "thoughts without what proves them"],
+    ids=["plain", "thoughts sent back", "with all fields", "thoughts without what proves them"],
 )
-def test_a_loop_of_calls(official: OpenAI, fields: dict[str, Any], dropped: set[str | None]) -> None:
-    assert (CALLS, "It is 19.", dropped) == run(official, **fields)
+def test_a_loop_of_calls(official: OpenAI, back: Any, fields: dict[str, Any], dropped: set[str | None]) -> None:
+    assert (CALLS, "It is 19.", dropped) == run(official, back, **fields)
+
+
+@pytest.mark.parametrize(
+    ("fields", "options"),
+    [
+        ({"prompt_cache_breakpoint": {"mode": "explicit"}}, {}),
+        ({}, {"prompt_cache_options": {"mode": "implicit"}}),
+    ],
+)
+def test_a_prompt_is_cached_where_that_is_asked_for(
+    official: OpenAI, fields: dict[str, Any], options: dict[str, Any]
+) -> None:
+    part = {"type": "input_text", "text": secrets.token_hex(16).ljust(2000, "x"), **fields}
+    spent = [create(official, [{"role": "user", "content": [part]}], **options).usage for _ in range(2)]
+    prompt = len(rendered(("user", part["text"])))
+    (first, second) = [(one.input_tokens_details, one.input_tokens) for one in spent if one]
+
+    assert (prompt, prompt) == (first[1], second[1])
+    assert (0, first[0].cache_write_tokens) == (first[0].cached_tokens, second[0].cached_tokens)
+    assert (True, 0) == (first[0].cache_write_tokens > 2000, second[0].cache_write_tokens)
+
+
+def test_a_prompt_is_not_cached_otherwise(official: OpenAI) -> None:
+    (first, second) = (create(official, "x" * 2000).usage for _ in range(2))
+
+    assert first
+    assert (0, first) == (first.input_tokens_details.cache_write_tokens, second)
 
 
 @pytest.mark.parametrize("prompt", ["Hi", f"Hi {REDACT}"])

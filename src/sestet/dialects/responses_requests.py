@@ -6,7 +6,7 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
+from pydantic import AliasChoices, BeforeValidator, Discriminator, Field, Tag, model_validator
 from pydantic_core import PydanticCustomError
 
 from sestet.contract.requests import MAX_TOKENS_MAX, MESSAGES_MAX, TOOLS_MAX, Shape
@@ -151,7 +151,8 @@ class FunctionCallItem(Shape):
     status: Status | None = None
     namespace: Unsupported = None
     caller: Any = None
-    async_: Annotated[Unsupported, Field(alias="async")] = None
+    # The second is how the official client's Python object spells it.
+    async_: Annotated[Unsupported, Field(validation_alias=AliasChoices("async", "async_"))] = None
     parsed_arguments: Any = None  # put there by official clients themselves
 
 
