@@ -2,10 +2,10 @@
 
 from typing import Final
 
-from sestet.dialects import anthropic
+from sestet.dialects import anthropic, responses
 from sestet.dialects.dialect import Dialect, Headers
 
-DIALECTS: Final[tuple[Dialect, ...]] = (anthropic.DIALECT,)
+DIALECTS: Final[tuple[Dialect, ...]] = (anthropic.DIALECT, responses.DIALECT)
 
 _MOUNT: Final = "/anthropic"
 

@@ -10,12 +10,19 @@ from pydantic.json_schema import models_json_schema
 from sestet import __version__
 from sestet.contract.events import StopReason
 from sestet.contract.requests import CountTokensRequest, MessagesRequest
+from sestet.dialects.responses_requests import InputTokensRequest, ResponsesRequest
 from sestet.server import caching, organization, reports
 
 _REF = "#/components/schemas/{model}"
 
 
-_REQUESTS: tuple[type[BaseModel], ...] = (MessagesRequest, CountTokensRequest, *organization.REQUESTS)
+_REQUESTS: tuple[type[BaseModel], ...] = (
+    MessagesRequest,
+    CountTokensRequest,
+    ResponsesRequest,
+    InputTokensRequest,
+    *organization.REQUESTS,
+)
 
 
 def openapi_document() -> bytes:
@@ -107,6 +114,7 @@ def _paths() -> dict[str, Any]:
                 },
             }
         },
+        **_responses_paths(),
         "/v1/models": {
             "get": {
                 "operationId": "listModels",
@@ -148,6 +156,50 @@ def _paths() -> dict[str, Any]:
         "/metrics": _operation("metrics", "Prometheus text"),
         "/openapi.json": _operation("openapi", "This document", public=True),
         "/": _operation("page", "The API, to browse and to try", public=True),
+    }
+
+
+def _responses_paths() -> dict[str, Any]:
+    """OpenAI's Responses."""
+    refused = {"description": "Any failure", "content": _json({"$ref": _REF.format(model="OpenAIError")})}
+    return {
+        "/v1/responses": {
+            "post": {
+                "operationId": "createResponse",
+                "summary": "One reply in the shape of OpenAI's Responses, whole or streamed",
+                "requestBody": {
+                    "required": True,
+                    "content": _json({"$ref": _REF.format(model="ResponsesRequest")}),
+                },
+                "responses": {
+                    "200": {
+                        "description": "The response; with `stream` its events",
+                        "content": {
+                            **_json({"$ref": _REF.format(model="Response")}),
+                            "text/event-stream": {"schema": {"type": "string"}},
+                        },
+                    },
+                    "default": refused,
+                },
+            }
+        },
+        "/v1/responses/input_tokens": {
+            "post": {
+                "operationId": "countInputTokens",
+                "summary": "The input tokens such a request would have",
+                "requestBody": {
+                    "required": True,
+                    "content": _json({"$ref": _REF.format(model="InputTokensRequest")}),
+                },
+                "responses": {
+                    "200": {
+                        "description": "The count",
+                        "content": _json({"$ref": _REF.format(model="InputTokens")}),
+                    },
+                    "default": refused,
+                },
+            }
+        },
     }
 
 
@@ -243,6 +295,47 @@ _SCHEMAS: dict[str, Any] = {
         },
     },
     "TokenCount": {"type": "object", "required": ["input_tokens"], "properties": {"input_tokens": _COUNT}},
+    "Response": {
+        "type": "object",
+        "required": ["id", "object", "created_at", "status", "model", "output", "usage"],
+        "properties": {
+            "id": {"type": "string"},
+            "object": {"const": "response"},
+            "created_at": _COUNT,
+            "status": {"enum": ["in_progress", "completed", "incomplete", "failed"]},
+            "model": {"type": "string", "description": "The snapshot that answered"},
+            "output": {
+                "type": "array",
+                "items": {
+                    "type": "object",
+                    "required": ["type", "id", "status"],
+                    "properties": {"type": {"enum": ["reasoning", "message", "function_call"]}},
+                },
+            },
+            "usage": {"type": ["object", "null"]},
+        },
+    },
+    "InputTokens": {
+        "type": "object",
+        "required": ["object", "input_tokens"],
+        "properties": {"object": {"const": "response.input_tokens"}, "input_tokens": _COUNT},
+    },
+    "OpenAIError": {
+        "type": "object",
+        "required": ["error"],
+        "properties": {
+            "error": {
+                "type": "object",
+                "required": ["message", "type", "param", "code"],
+                "properties": {
+                    "message": {"type": "string"},
+                    "type": {"type": "string"},
+                    "param": {"type": ["string", "null"]},
+                    "code": {"type": ["string", "null"]},
+                },
+            }
+        },
+    },
     "Model": {
         "type": "object",
         "required": [
