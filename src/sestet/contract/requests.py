@@ -285,6 +285,10 @@ class JsonSchemaFormat(Shape):
     schema_: Annotated[dict[str, Any], Field(alias="schema")]
 
 
+class LooseJsonSchemaFormat(JsonSchemaFormat):
+    """The same, of a dialect whose schemas are not bound to the documented subset: all that a grammar can hold."""
+
+
 class OutputConfig(Shape):
     """How much to write (WIRE.md section 2.3)."""
 

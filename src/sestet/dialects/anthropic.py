@@ -1,7 +1,7 @@
 """The Anthropic dialect, which is the contract's own: bodies, headers, SSE frames (WIRE.md sections 2 to 6)."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, Final, assert_never, get_args
@@ -211,10 +211,10 @@ def encode_error(error: ApiError, request_id: str, now_s: float) -> Refusal:
 
 
 def encode_model(info: ModelInfo) -> bytes:
-    return encode_json(_model(info))
+    return encode_json(model_fields(info))
 
 
-def _model(info: ModelInfo) -> dict[str, Any]:
+def model_fields(info: ModelInfo) -> dict[str, Any]:
     """WIRE.md section 6, and three keys of ours: what answers, and what an alias points to."""
     return {
         "type": "model",
@@ -234,9 +234,12 @@ def _model(info: ModelInfo) -> dict[str, Any]:
 
 
 def encode_models(entries: Iterable[ModelInfo], has_more: bool) -> bytes:
-    data = [_model(entry) for entry in entries]
+    return encode_json(page_fields([model_fields(entry) for entry in entries], has_more))
+
+
+def page_fields(data: Sequence[Mapping[str, Any]], has_more: bool) -> dict[str, Any]:
     ids = [entry["id"] for entry in data] or [None]
-    return encode_json({"data": data, "has_more": has_more, "first_id": ids[0], "last_id": ids[-1]})
+    return {"data": data, "has_more": has_more, "first_id": ids[0], "last_id": ids[-1]}
 
 
 def encode_json(value: object) -> bytes:

@@ -12,6 +12,7 @@ from sestet.contract.deltas import Sampling
 from sestet.contract.errors import invalid
 from sestet.contract.requests import (
     Effort,
+    LooseJsonSchemaFormat,
     MessagesRequest,
     PromptRequest,
     Thinking,
@@ -196,7 +197,8 @@ def _schema(request: PromptRequest, rules: ModelRules) -> tuple[Mapping[str, Any
         raise invalid("give `output_config.format` or the older `output_format`, not both", "output_format")
     for path, asked in given:
         check_size(asked.schema_, path)
-        check(asked.schema_, path, extended=rules.extended_schemas)
+        extended = rules.extended_schemas or isinstance(asked, LooseJsonSchemaFormat)
+        check(asked.schema_, path, extended=extended)
         return asked.schema_, path
     return None, ""
 
