@@ -129,7 +129,7 @@ def encode_event_data(event: Event, request_id: str) -> bytes:
         case MessageStop():
             fields = {}
         case Failed(error):
-            fields = {"error": _error(error), "request_id": request_id}
+            fields = {"error": error_fields(error), "request_id": request_id}
         case _:
             assert_never(event)
     return encode_json({"type": _EVENT_NAMES[type(event)].decode(), **fields})
@@ -206,7 +206,7 @@ def encode_token_count(input_tokens: int) -> bytes:
 
 
 def encode_error(error: ApiError, request_id: str, now_s: float) -> Refusal:
-    body = encode_json({"type": "error", "error": _error(error), "request_id": request_id})
+    body = encode_json({"type": "error", "error": error_fields(error), "request_id": request_id})
     return Refusal(error.status, body, (*encode_limits(error.limits, now_s), *retry_headers(error)))
 
 
@@ -303,7 +303,7 @@ def _delta_usage(usage: Usage) -> dict[str, object]:
     }
 
 
-def _error(error: ApiError) -> dict[str, object]:
+def error_fields(error: ApiError) -> dict[str, object]:
     body: dict[str, object] = {"type": error.kind, "message": error.message}
     if error.code is not None:
         body["details"] = {"error_code": error.code}

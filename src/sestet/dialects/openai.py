@@ -1,7 +1,7 @@
 """OpenAI's Chat Completions dialect (WIRE.md section 8): requests into the contract's, replies into completions."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Final, assert_never
 
@@ -25,7 +25,7 @@ from sestet.contract.requests import LooseJsonSchemaFormat, MessagesRequest
 from sestet.contract.tiers import Tier
 from sestet.dialects import anthropic
 from sestet.dialects.anthropic import encode_json
-from sestet.dialects.dialect import Asked, Asking, Dialect, renamed
+from sestet.dialects.dialect import Asked, Asking, Dialect, Refusal, renamed, retry_headers
 from sestet.dialects.json_body import parse, shaped
 from sestet.dialects.openai_messages import Conversation
 from sestet.dialects.openai_requests import (
@@ -417,6 +417,14 @@ def _model(info: ModelInfo) -> dict[str, Any]:
     return {"object": "model", "created": created, "owned_by": info.served_by, **anthropic.model_fields(info)}
 
 
+def encode_error_for_both(error: ApiError, request_id: str, now_s: float) -> Refusal:
+    """The contract's error with the two keys that OpenAI's clients look for beside its own."""
+    told = error_fields(error)
+    fields = anthropic.error_fields(error) | {"param": told["param"], "code": told["code"]}
+    body = encode_json({"type": "error", "error": fields, "request_id": request_id})
+    return Refusal(error.status, body, (*encode_limits(error.limits, now_s), *retry_headers(error)))
+
+
 DIALECT: Final = Dialect(
     name="openai",
     prefixes=("/v1/chat/",),
@@ -426,3 +434,6 @@ DIALECT: Final = Dialect(
     encode_limits=encode_limits,
     request_id_header=b"x-request-id",
 )
+
+# What is said of models to a client that does not say which kind it is.
+FOR_BOTH: Final = replace(DIALECT, name="both", prefixes=(), replies={}, encode_error=encode_error_for_both)

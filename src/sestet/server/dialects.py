@@ -24,4 +24,4 @@ def spoken_at(path: str, headers: Headers) -> Dialect:
             return dialect
     # The clients of both ask for models at the same path; those of one say so.
     is_models = path == _MODELS or path.startswith(f"{_MODELS}/")
-    return openai.DIALECT if is_models and not _ANTHROPIC_HEADERS & headers.keys() else anthropic.DIALECT
+    return openai.FOR_BOTH if is_models and not _ANTHROPIC_HEADERS & headers.keys() else anthropic.DIALECT

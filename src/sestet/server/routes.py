@@ -109,7 +109,7 @@ class Endpoints:
     async def list_models(self, scope: Scope, receive: Receive, send: Send) -> None:
         """GET /v1/models"""
         context: RequestContext = scope["state"][CONTEXT]
-        for_both = context.dialect is openai.DIALECT
+        for_both = context.dialect is openai.FOR_BOTH
         # Who does not page has all of them.
         query = _page_query(scope["query_string"], _EVERY if for_both else _PAGE)
         page = self._models.page(query, context.caller)
@@ -120,7 +120,7 @@ class Endpoints:
         """GET /v1/models/{model_id}"""
         name = scope["path"].removeprefix("/v1/models/")  # the router's own match loses a line end
         context: RequestContext = scope["state"][CONTEXT]
-        encode = openai.encode_model if context.dialect is openai.DIALECT else anthropic.encode_model
+        encode = openai.encode_model if context.dialect is openai.FOR_BOTH else anthropic.encode_model
         await send_json(send, encode(self._models.find(name, context.caller)))
 
     async def _whole(self, answer: "_Answer") -> None:
