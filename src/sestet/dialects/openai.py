@@ -33,8 +33,8 @@ from sestet.dialects.openai_requests import (
     ChosenAmong,
     ChosenFunction,
     FunctionTool,
-    JsonObjectFormat,
-    JsonSchemaFormat,
+    ObjectReplyFormat,
+    SchemaReplyFormat,
     Reasoning,
 )
 from sestet.dialects.openai_shapes import encode_error, encode_limits, error_fields, thinking_by_effort
@@ -224,9 +224,9 @@ def _reasoning(asked: Reasoning, info: ModelInfo, max_tokens: int) -> dict[str, 
 
 def _add_format(made: _Fields, chat: ChatRequest) -> None:
     match chat.response_format:
-        case JsonSchemaFormat(json_schema=named):
+        case SchemaReplyFormat(json_schema=named):
             schema: Mapping[str, Any] = named.schema_
-        case JsonObjectFormat():
+        case ObjectReplyFormat():
             schema = {"type": "object"}
             made.paths["output_config.format.schema"] = "response_format"
         case _:

@@ -251,11 +251,11 @@ ToolChoice = Annotated[
 ]
 
 
-class TextFormat(Shape):
+class TextReplyFormat(Shape):
     type: Literal["text"]
 
 
-class JsonObjectFormat(Shape):
+class ObjectReplyFormat(Shape):
     type: Literal["json_object"]
 
 
@@ -268,7 +268,7 @@ class NamedSchema(Shape):
     strict: bool | None = None
 
 
-class JsonSchemaFormat(Shape):
+class SchemaReplyFormat(Shape):
     type: Literal["json_schema"]
     json_schema: NamedSchema
 
@@ -279,9 +279,9 @@ def _format_tag(value: object) -> str:
 
 
 ResponseFormat = Annotated[
-    Annotated[TextFormat, Tag("<text>")]
-    | Annotated[JsonObjectFormat, Tag("<json_object>")]
-    | Annotated[JsonSchemaFormat, Tag("<json_schema>")],
+    Annotated[TextReplyFormat, Tag("<text>")]
+    | Annotated[ObjectReplyFormat, Tag("<json_object>")]
+    | Annotated[SchemaReplyFormat, Tag("<json_schema>")],
     Discriminator(_format_tag),
 ]
 

@@ -18,6 +18,7 @@ NEEDED: Final[dict[str, str | None]] = {
     "/metrics": "operations",
     "/v1/messages": "inference",
     "/v1/messages/count_tokens": "inference",
+    "/v1/chat/completions": "inference",
     "/v1/models": "inference",
     "/v1/models/{model_id:path}": "inference",
     "/v1/cache": "operations",
