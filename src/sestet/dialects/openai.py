@@ -34,8 +34,8 @@ from sestet.dialects.openai_requests import (
     ChosenFunction,
     FunctionTool,
     ObjectReplyFormat,
-    SchemaReplyFormat,
     Reasoning,
+    SchemaReplyFormat,
 )
 from sestet.dialects.openai_shapes import encode_error, encode_limits, error_fields, thinking_by_effort
 from sestet.turn.fold import Block, Message
