@@ -196,7 +196,8 @@ def _add_thinking(made: _Fields, chat: ChatRequest, info: ModelInfo) -> None:
             "thinking.type": "reasoning",
             "output_config.effort": "reasoning.effort",
         }
-        made.paths["thinking.budget_tokens"] = "reasoning.max_tokens"
+        budget = ("thinking.budget_tokens", "thinking.enabled.budget_tokens")
+        made.paths |= dict.fromkeys(budget, "reasoning.max_tokens")
         made.values |= _reasoning(chat.reasoning, info, max_tokens)
     elif chat.reasoning_effort is not None:
         known = ("thinking", "thinking.type", "thinking.budget_tokens", "output_config.effort")
