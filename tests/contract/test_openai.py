@@ -28,6 +28,7 @@ KEY, ADMIN = "sk-openai", "sk-openai-admin"
 CONFIG = f'[access]\nkeys = ["{KEY}"]\nadmin_keys = ["{ADMIN}"]\n'
 OPUS = "claude-opus-4-1-20250805"
 MODEL = "anthropic/claude-3.7-sonnet"
+EPHEMERAL = {"type": "ephemeral"}
 HANGS = scripted_reply(when="say it and wait", say=["Wait"], then="hang")
 PAUSES = scripted_reply(when="a long pause", delay_s=7.5, say=["Well", "."])
 OBJECT = scripted_reply(when="an object please", say=['{"a": 1, "b": ', "[true]}"])
@@ -196,6 +197,64 @@ def test_a_redacted_thought_goes_back_as_it_came(client: OpenAI) -> None:
     details = [detail["type"] for one in (message, streamed) for detail in one.model_dump()["reasoning_details"]]
     assert ["reasoning.encrypted"] * 2 == details
     assert (200, None) == (answer.http_response.status_code, answer.headers.get("sestet-dropped-thinking-blocks"))
+
+
+def test_what_is_cached_is_told_and_is_part_of_the_prompt(client: OpenAI) -> None:
+    """Four characters a token elsewhere, one here; the whole system prompt up to the marked part is kept."""
+    system: Any = {"role": "system", "content": [{"type": "text", "text": "k" * 2_000, "cache_control": EPHEMERAL}]}
+    asked = {"model": MODEL, "messages": [system, {"role": "user", "content": "Hi"}]}
+    written, read = (client.chat.completions.create(**asked).usage for _ in range(2))
+    *_, streamed = client.chat.completions.create(**asked, stream=True, stream_options={"include_usage": True})
+
+    kept = len("<|im_start|>system\n") + 2_000
+    prompt = len(rendered(("system", "k" * 2_000), ("user", "Hi")))
+    told = [usage.model_dump() for usage in (written, read, streamed.usage)]
+    assert [prompt] * 3 == [usage["prompt_tokens"] for usage in told]
+    assert [0, kept, kept] == [usage["prompt_tokens_details"]["cached_tokens"] for usage in told]
+    assert [kept, 0, 0] == [usage["prompt_tokens_details"]["cache_write_tokens"] for usage in told]
+
+
+def test_calls_that_are_forced_come_once_and_one_by_one_if_asked_for(client: OpenAI) -> None:
+    forced: Any = {"tools": [TOOL], "tool_choice": {"type": "function", "function": {"name": "get_weather"}}}
+    both = client.chat.completions.create(**ask("look twice", **forced))
+    chunks = list(client.chat.completions.create(**ask("look twice", **forced, stream=True)))
+
+    pieces = [one for chunk in chunks for one in chunk.choices[0].delta.tool_calls or ()]
+    told = [
+        (
+            both.choices[0].message.content,
+            [call.function.arguments for call in both.choices[0].message.tool_calls or ()],
+        ),
+        (
+            None,
+            ["".join(one.function.arguments for one in pieces if one.index == index) for index in (0, 1)],
+        ),
+    ]
+    assert [(None, ['{"city": "Rome"}', '{"city": "Nîmes"}'])] * 2 == told
+    assert [0, 0, 1, 1, 1] == [one.index for one in pieces]
+    assert ["get_weather", None, "get_weather", None, None] == [one.function.name for one in pieces]
+    assert [True, False, True, False, False] == [one.id is not None for one in pieces]
+    assert [None] * len(chunks) == [chunk.choices[0].delta.content for chunk in chunks]
+
+
+@pytest.mark.parametrize(
+    ("text", "fields", "said"),
+    [
+        ("stop at a word", {"stop": "STOP"}, ("one two ", "stop")),
+        ("count to five", {"max_tokens": 3}, ("1 2 3", "length")),
+        ("say nothing", {}, ("", "stop")),
+    ],
+)
+def test_why_a_reply_ended_has_openais_word(
+    client: OpenAI, text: str, fields: dict[str, Any], said: tuple[str, str]
+) -> None:
+    whole = client.chat.completions.create(**ask(text, **fields)).choices[0]
+    with client.chat.completions.stream(**ask(text, **fields)) as stream:
+        events = [event.type for event in stream]
+    last = [event for event in events if event != "chunk"]
+
+    assert said == (whole.message.content, whole.finish_reason)
+    assert set(last) <= {"content.delta", "content.done"}
 
 
 class Person(BaseModel):

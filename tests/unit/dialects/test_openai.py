@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sestet.contract.errors import ApiError, invalid
+from sestet.contract.errors import ApiError, ErrorKind, invalid
 from sestet.contract.events import (
     BlockDelta,
     BlockSignature,
@@ -25,6 +25,7 @@ from sestet.contract.events import (
     StopReason,
     Usage,
 )
+from sestet.contract.limits import LimitState
 from sestet.contract.models import ModelInfo
 from sestet.contract.requests import LooseJsonSchemaFormat
 from sestet.contract.tiers import Tier
@@ -123,7 +124,7 @@ EPHEMERAL = {"type": "ephemeral"}
         ({"stop": "a"}, {"stop_sequences": ["a"]}),
         ({"stop": ["a", "b"]}, {"stop_sequences": ["a", "b"]}),
         ({"stop": None}, {}),
-        ({"stream": True, "stream_options": {"include_usage": True}}, {"stream": True}),
+        ({"stream": True, "stream_options": {"include_usage": True, "include_obfuscation": True}}, {"stream": True}),
         ({"stream": None, "stream_options": {"include_obfuscation": False}}, {}),
         ({"user": "u"}, {"metadata": {"user_id": "u"}}),
         ({"safety_identifier": "s", "prompt_cache_key": "k"}, {"metadata": {"user_id": "s"}}),
@@ -682,6 +683,60 @@ def test_a_frame_costs_no_more_than_the_other_dialects() -> None:
         return best
 
     assert took(told.event) < 1.15 * took(lambda event: anthropic.encode_event(event, "req_1"))
+
+
+ERRORS: dict[ErrorKind, tuple[int, str, str | None]] = {
+    "invalid_request_error": (400, "invalid_request_error", None),
+    "authentication_error": (401, "invalid_request_error", "invalid_api_key"),
+    "billing_error": (402, "insufficient_quota", "insufficient_quota"),
+    "permission_error": (403, "invalid_request_error", "permission_denied"),
+    "not_found_error": (404, "invalid_request_error", None),
+    "conflict_error": (409, "invalid_request_error", "conflict"),
+    "request_too_large": (413, "invalid_request_error", "request_too_large"),
+    "rate_limit_error": (429, "rate_limit_error", "rate_limit_exceeded"),
+    "api_error": (500, "server_error", None),
+    "timeout_error": (504, "server_error", "timeout"),
+    "overloaded_error": (503, "server_error", "overloaded"),
+}
+
+
+@pytest.mark.parametrize("kind", get_args(ErrorKind))
+def test_every_kind_of_error_has_openais_status_type_and_code(kind: ErrorKind) -> None:
+    refused = openai.DIALECT.encode_error(ApiError(kind, "text", retry_after_s=1.5), "req_1", 0.0)
+
+    status, type_, code = ERRORS[kind]
+    told = {"message": "text", "type": type_, "param": None, "code": code}
+    assert (status, {"error": told}) == (refused.status, json.loads(refused.body))
+    assert (b"retry-after", b"2") in refused.headers
+
+
+def test_a_code_of_ours_takes_the_place_of_openais() -> None:
+    error = ApiError("rate_limit_error", "spent", code="enforced_spend_limit_reached")
+    refused = openai.DIALECT.encode_error(error, "req_1", 0.0)
+
+    assert "enforced_spend_limit_reached" == json.loads(refused.body)["error"]["code"]
+    assert ((b"x-should-retry", b"false"),) == refused.headers
+
+
+@pytest.mark.parametrize(
+    ("reset_s", "told"),
+    [(0, b"0ms"), (0.0204, b"20ms"), (1, b"1s"), (59.999, b"60s"), (61.5, b"1m1.5s"), (360, b"6m0s"), (3600, b"60m0s")],
+)
+def test_limits_are_told_as_openai_spells_them(reset_s: float, told: bytes) -> None:
+    states = [
+        LimitState("requests", 10, 9, reset_s),
+        LimitState("input_tokens", 5, 4, 1),
+        LimitState("tokens", 7, 0, 1),
+    ]
+
+    assert (
+        (b"x-ratelimit-limit-requests", b"10"),
+        (b"x-ratelimit-remaining-requests", b"9"),
+        (b"x-ratelimit-reset-requests", told),
+        (b"x-ratelimit-limit-tokens", b"7"),
+        (b"x-ratelimit-remaining-tokens", b"0"),
+        (b"x-ratelimit-reset-tokens", b"1s"),
+    ) == openai.DIALECT.encode_limits(states, 0.0)
 
 
 def test_an_error_at_the_paths_of_models_suits_both_clients() -> None:
