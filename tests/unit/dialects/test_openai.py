@@ -31,6 +31,7 @@ from sestet.contract.requests import LooseJsonSchemaFormat
 from sestet.contract.tiers import Tier
 from sestet.dialects import anthropic, openai
 from sestet.dialects.dialect import Asked, Asking, renamed
+from sestet.dialects.openai_requests import ChatRequest
 from sestet.turn.fold import Message, fold
 from tests.unit.refusals import refusal
 
@@ -436,6 +437,52 @@ def test_a_body_that_is_no_object_is_refused() -> None:
     assert ["invalid_request_error"] * len(bodies) == told
 
 
+# Anything at all, and what looks like something.
+SCRAPS = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=9),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(
+                ["type", "role", "content", "text", "function", "name", "id", "effort", "tool_calls", "schema"]
+            )
+            | st.text(max_size=4),
+            inner
+            | st.sampled_from(
+                ["text", "function", "user", "tool", "assistant", "system", "json_schema", "allowed_tools", "refusal"]
+            ),
+            max_size=4,
+        )
+    ),
+    max_leaves=12,
+)
+
+
+TAKEN = "taken"
+
+
+def refused_path(fields: dict[str, object]) -> str:
+    """The path that a bad request is refused with; every other error fails the test."""
+    try:
+        decoded(**fields)
+    except ApiError as error:
+        return f"{error.param}" if error.kind == "invalid_request_error" else error.kind
+    return TAKEN
+
+
+@given(st.sampled_from([*ChatRequest.model_fields]), SCRAPS)
+def test_whatever_a_field_holds_is_taken_or_refused_by_a_path_that_begins_with_it(name: str, value: object) -> None:
+    assert refused_path({name: value}).split(".")[0] in (TAKEN, name)
+
+
+@given(st.lists(SCRAPS, min_size=1, max_size=3), st.sampled_from(["user", "assistant", "tool", "system"]))
+def test_whatever_a_message_holds_is_taken_or_refused_by_its_path(scraps: list[object], role: str) -> None:
+    keys = ("content", "tool_calls", "reasoning_details")
+    messages = [{"role": role, **dict(zip(keys, scraps, strict=False))}]
+
+    assert refused_path({"messages": [HELLO, *messages]}).startswith((TAKEN, "messages.1"))
+
+
 def test_what_the_turn_refuses_later_is_told_by_the_clients_path() -> None:
     messages = [
         system("a"),
@@ -465,6 +512,7 @@ def test_what_the_turn_refuses_later_is_told_by_the_clients_path() -> None:
     }
     assert told == {path: renamed(path, paths) for path in told}
     assert "tools.1.function.strict" == renamed("tools.0.strict", filtered)
+    assert "tools.1.cache_control.ttl" == renamed("tools.0.cache_control.ttl", filtered)
     assert "max_completion_tokens" == renamed("max_tokens", decoded().paths)
 
 
