@@ -66,6 +66,7 @@ ANSWERED = [
     },
 ]
 
+VERSION = {"anthropic-version": "2023-06-01"}
 MESSAGES = "/v1/messages"
 COUNT = {name: value for name, value in body().items() if name != "max_tokens"}
 OMITTED = {**THINKING, "display": "omitted"}
@@ -182,7 +183,7 @@ def transcripts(scenes: Scenes) -> Transcripts:
     def ask(case: tuple[str, str, dict[str, object] | None, int]) -> tuple[int, str, bytes]:
         server, path, content, _ = case
         url = getattr(scenes, server) + path
-        answer = httpx2.get(url) if content is None else httpx2.post(url, json=content, timeout=60)
+        answer = httpx2.get(url, headers=VERSION) if content is None else httpx2.post(url, json=content, timeout=60)
         masked = SEALS.sub(rb'"\1":"masked"', IDS.sub(rb"\1\2_masked", answer.content))
         return answer.status_code, answer.headers["content-type"], masked
 

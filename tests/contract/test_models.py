@@ -5,7 +5,7 @@ from datetime import datetime
 import httpx2
 
 from tests.contract.errors import assert_contract_error
-from tests.contract.inside import Inside, InsideRunner
+from tests.contract.inside import OLD_VERSION, Inside, InsideRunner
 from tests.contract.scenes import OWN_MODEL, SNAPSHOT, Scenes
 from tests.running import RunningServer
 
@@ -39,10 +39,39 @@ def listed(client: httpx2.Client, **query: object) -> dict[str, object]:
 
 
 def test_every_card_and_every_alias_is_listed_newest_first(client: httpx2.Client) -> None:
-    page = listed(client, limit=1000)
+    page = client.get("/v1/models", params={"limit": 1000}, headers=OLD_VERSION).json()
 
     assert LISTED == [(model["id"], model["alias_of"]) for model in page["data"]]
     assert ["data", "has_more", "first_id", "last_id"] == list(page)
+
+
+def test_a_client_that_does_not_say_which_it_is_gets_what_both_look_for(client: httpx2.Client) -> None:
+    """`created` is the day of the snapshot, in seconds since 1970; the rest of an entry is the contract's."""
+    page, entry = client.get("/v1/models").json(), client.get(f"/v1/models/{SNAPSHOT}").json()
+    own = client.get(f"/v1/models/{SNAPSHOT}", headers={"x-api-key": "any"}).json()
+    refused = client.get("/v1/models/nothing")
+
+    assert {"object": "model", "created": 1739923200, "owned_by": OWN_MODEL, **own} == entry
+    assert entry == next(model for model in page["data"] if model["id"] == SNAPSHOT)
+    assert ["object", "data", "has_more", "first_id", "last_id"] == list(page)
+    assert ("list", False, len(LISTED)) == (page["object"], page["has_more"], len(page["data"]))
+    assert_contract_error(refused, 404, "not_found_error", "model")
+    assert ("model", "model_not_found") == (refused.json()["error"]["param"], refused.json()["error"]["code"])
+    assert refused.headers["request-id"] == refused.headers["x-request-id"]
+
+
+def test_a_list_is_paged_for_whoever_asks_for_pages_or_is_used_to_them(inside: InsideRunner) -> None:
+    aliases = {f"alias-{number}": SNAPSHOT for number in range(10)}
+
+    async def ask(server: Inside) -> list[tuple[int, bool]]:
+        answers = [
+            await server.client.get("/v1/models", headers=OLD_VERSION),
+            await server.client.get("/v1/models"),
+            await server.client.get("/v1/models?limit=3"),
+        ]
+        return [(len(answer.json()["data"]), answer.json()["has_more"]) for answer in answers]
+
+    assert [(20, True), (30, False), (3, True)] == inside(ask, aliases=aliases)
 
 
 def test_an_entry_is_found_by_the_id_it_is_listed_under(client: httpx2.Client) -> None:
@@ -59,7 +88,7 @@ def test_an_alias_has_the_facts_of_its_snapshot(client: httpx2.Client) -> None:
 
 
 def test_an_entry_has_every_field_of_the_contract(client: httpx2.Client) -> None:
-    model = client.get(f"/v1/models/{SNAPSHOT}").json()
+    model = client.get(f"/v1/models/{SNAPSHOT}", headers=OLD_VERSION).json()
     capabilities = model.pop("capabilities")
 
     assert {

@@ -173,7 +173,7 @@ def check_error(answer: Answer, status: int, kind: str) -> str:
     assert (status, kind) == (answer.status, content["error"]["type"]), content
     assert ["type", "error", "request_id"] == list(content)
     assert "error" == content["type"]
-    assert {"type", "message"} <= content["error"].keys() <= {"type", "message", "details"}
+    assert {"type", "message"} <= content["error"].keys() <= {"type", "message", "details", "param", "code"}
     assert re.fullmatch(r"req_[0-9a-f]{32}", content["request_id"])
     assert content["request_id"] == answer.headers["request-id"]
     assert answer.whole

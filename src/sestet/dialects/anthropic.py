@@ -1,7 +1,7 @@
 """The Anthropic dialect, which is the contract's own: bodies, headers, SSE frames (WIRE.md sections 2 to 6)."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, Final, assert_never, get_args
@@ -129,7 +129,7 @@ def encode_event_data(event: Event, request_id: str) -> bytes:
         case MessageStop():
             fields = {}
         case Failed(error):
-            fields = {"error": _error(error), "request_id": request_id}
+            fields = {"error": error_fields(error), "request_id": request_id}
         case _:
             assert_never(event)
     return encode_json({"type": _EVENT_NAMES[type(event)].decode(), **fields})
@@ -206,15 +206,15 @@ def encode_token_count(input_tokens: int) -> bytes:
 
 
 def encode_error(error: ApiError, request_id: str, now_s: float) -> Refusal:
-    body = encode_json({"type": "error", "error": _error(error), "request_id": request_id})
+    body = encode_json({"type": "error", "error": error_fields(error), "request_id": request_id})
     return Refusal(error.status, body, (*encode_limits(error.limits, now_s), *retry_headers(error)))
 
 
 def encode_model(info: ModelInfo) -> bytes:
-    return encode_json(_model(info))
+    return encode_json(model_fields(info))
 
 
-def _model(info: ModelInfo) -> dict[str, Any]:
+def model_fields(info: ModelInfo) -> dict[str, Any]:
     """WIRE.md section 6, and three keys of ours: what answers, and what an alias points to."""
     return {
         "type": "model",
@@ -234,9 +234,12 @@ def _model(info: ModelInfo) -> dict[str, Any]:
 
 
 def encode_models(entries: Iterable[ModelInfo], has_more: bool) -> bytes:
-    data = [_model(entry) for entry in entries]
+    return encode_json(page_fields([model_fields(entry) for entry in entries], has_more))
+
+
+def page_fields(data: Sequence[Mapping[str, Any]], has_more: bool) -> dict[str, Any]:
     ids = [entry["id"] for entry in data] or [None]
-    return encode_json({"data": data, "has_more": has_more, "first_id": ids[0], "last_id": ids[-1]})
+    return {"data": data, "has_more": has_more, "first_id": ids[0], "last_id": ids[-1]}
 
 
 def encode_json(value: object) -> bytes:
@@ -300,7 +303,7 @@ def _delta_usage(usage: Usage) -> dict[str, object]:
     }
 
 
-def _error(error: ApiError) -> dict[str, object]:
+def error_fields(error: ApiError) -> dict[str, object]:
     body: dict[str, object] = {"type": error.kind, "message": error.message}
     if error.code is not None:
         body["details"] = {"error_code": error.code}

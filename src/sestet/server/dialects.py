@@ -2,12 +2,18 @@
 
 from typing import Final
 
-from sestet.dialects import anthropic, responses
+from sestet.dialects import anthropic, openai, responses
 from sestet.dialects.dialect import Dialect, Headers
 
-DIALECTS: Final[tuple[Dialect, ...]] = (anthropic.DIALECT, responses.DIALECT)
+DIALECTS: Final[tuple[Dialect, ...]] = (
+    anthropic.DIALECT,
+    openai.DIALECT,
+    responses.DIALECT,
+)
 
 _MOUNT: Final = "/anthropic"
+_MODELS: Final = "/v1/models"
+_ANTHROPIC_HEADERS: Final = frozenset((b"anthropic-version", b"x-api-key"))
 
 
 def unmounted(path: str) -> str:
@@ -20,4 +26,6 @@ def spoken_at(path: str, headers: Headers) -> Dialect:
     for dialect in DIALECTS:
         if path.startswith(dialect.prefixes):
             return dialect
-    return anthropic.DIALECT
+    # The clients of both ask for models at the same path; those of one say so.
+    is_models = path == _MODELS or path.startswith(f"{_MODELS}/")
+    return openai.FOR_BOTH if is_models and not _ANTHROPIC_HEADERS & headers.keys() else anthropic.DIALECT

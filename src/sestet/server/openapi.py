@@ -10,6 +10,7 @@ from pydantic.json_schema import models_json_schema
 from sestet import __version__
 from sestet.contract.events import StopReason
 from sestet.contract.requests import CountTokensRequest, MessagesRequest
+from sestet.dialects.openai_requests import ChatRequest
 from sestet.dialects.responses_requests import InputTokensRequest, ResponsesRequest
 from sestet.server import caching, organization, reports
 
@@ -21,6 +22,7 @@ _REQUESTS: tuple[type[BaseModel], ...] = (
     CountTokensRequest,
     ResponsesRequest,
     InputTokensRequest,
+    ChatRequest,
     *organization.REQUESTS,
 )
 
@@ -54,7 +56,11 @@ def openapi_document() -> bytes:
                 "Error": {
                     "description": "Any failure; its status is the kind's (see the manual)",
                     "content": _json({"$ref": _REF.format(model="Error")}),
-                }
+                },
+                "ChatError": {
+                    "description": "The same failures as OpenAI's clients know them",
+                    "content": _json({"$ref": _REF.format(model="ChatError")}),
+                },
             },
         },
     }
@@ -115,6 +121,26 @@ def _paths() -> dict[str, Any]:
             }
         },
         **_responses_paths(),
+        "/v1/chat/completions": {
+            "post": {
+                "operationId": "createChatCompletion",
+                "summary": "One reply as OpenAI's clients ask for it, whole or streamed",
+                "requestBody": {
+                    "required": True,
+                    "content": _json({"$ref": _REF.format(model="ChatRequest")}),
+                },
+                "responses": {
+                    "200": {
+                        "description": "The completion; with `stream` its chunks",
+                        "content": {
+                            **_json({"$ref": _REF.format(model="ChatCompletion")}),
+                            "text/event-stream": {"schema": {"type": "string"}},
+                        },
+                    },
+                    "default": {"$ref": "#/components/responses/ChatError"},
+                },
+            }
+        },
         "/v1/models": {
             "get": {
                 "operationId": "listModels",
@@ -371,6 +397,45 @@ _SCHEMAS: dict[str, Any] = {
             "has_more": {"type": "boolean"},
             "first_id": {"type": ["string", "null"]},
             "last_id": {"type": ["string", "null"]},
+        },
+    },
+    "ChatCompletion": {
+        "type": "object",
+        "required": ["id", "object", "created", "model", "choices", "usage"],
+        "properties": {
+            "id": {"type": "string"},
+            "object": {"const": "chat.completion"},
+            "created": {"type": "integer"},
+            "model": {"type": "string"},
+            "choices": {
+                "type": "array",
+                "items": {
+                    "type": "object",
+                    "required": ["index", "message", "finish_reason"],
+                    "properties": {
+                        "index": {"const": 0},
+                        "message": {"$ref": _REF.format(model="AssistantMessage")},
+                        "finish_reason": {"enum": ["stop", "length", "tool_calls"]},
+                    },
+                },
+            },
+            "usage": {"type": "object"},
+        },
+    },
+    "ChatError": {
+        "type": "object",
+        "required": ["error"],
+        "properties": {
+            "error": {
+                "type": "object",
+                "required": ["message", "type", "param", "code"],
+                "properties": {
+                    "message": {"type": "string"},
+                    "type": {"type": "string"},
+                    "param": {"type": ["string", "null"]},
+                    "code": {"type": ["string", "null"]},
+                },
+            }
         },
     },
     "Error": {

@@ -15,7 +15,7 @@ from starlette.types import Receive, Scope, Send
 
 from sestet.contract.errors import ApiError, invalid
 from sestet.contract.events import Failed
-from sestet.dialects import anthropic
+from sestet.dialects import anthropic, openai
 from sestet.dialects.dialect import Asked, AskedCount, Asking, Dialect, Headers
 from sestet.server import ids
 from sestet.server.body import read_body
@@ -38,6 +38,8 @@ _READER = ThreadPoolExecutor(1, "large-bodies")
 Handler = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 _T = TypeVar("_T")
+_PAGE = 20
+_EVERY = 2**31 - 1
 _LIFECYCLES = {"active": "active", "deprecated": "deprecated", "retired": "retired"}
 
 
@@ -107,14 +109,19 @@ class Endpoints:
     async def list_models(self, scope: Scope, receive: Receive, send: Send) -> None:
         """GET /v1/models"""
         context: RequestContext = scope["state"][CONTEXT]
-        page = self._models.page(_page_query(scope["query_string"]), context.caller)
-        await send_json(send, anthropic.encode_models(page.data, page.has_more))
+        for_both = context.dialect is openai.FOR_BOTH
+        # Who does not page has all of them.
+        query = _page_query(scope["query_string"], _EVERY if for_both else _PAGE)
+        page = self._models.page(query, context.caller)
+        encode = openai.encode_models if for_both else anthropic.encode_models
+        await send_json(send, encode(page.data, page.has_more))
 
     async def get_model(self, scope: Scope, receive: Receive, send: Send) -> None:
         """GET /v1/models/{model_id}"""
         name = scope["path"].removeprefix("/v1/models/")  # the router's own match loses a line end
         context: RequestContext = scope["state"][CONTEXT]
-        await send_json(send, anthropic.encode_model(self._models.find(name, context.caller)))
+        encode = openai.encode_model if context.dialect is openai.FOR_BOTH else anthropic.encode_model
+        await send_json(send, encode(self._models.find(name, context.caller)))
 
     async def _whole(self, answer: "_Answer") -> None:
         async with answer.exchange.watching(answer.receive):
@@ -229,8 +236,9 @@ def _reply_headers(reply: Reply, dialect: Dialect) -> tuple[tuple[bytes, bytes],
     return headers
 
 
-def _page_query(query_string: bytes) -> PageQuery:
-    """`limit`, `after_id`, `before_id`, `lifecycle[]`; `beta` is what old clients add and means nothing."""
+def _page_query(query_string: bytes, limit: int) -> PageQuery:
+    """`limit` (without it, this many), `after_id`, `before_id`, `lifecycle[]`; `beta` is what old clients add and means
+    nothing."""
     given: dict[str, list[str]] = {}
     try:
         pairs = parse_qsl(query_string.decode("latin-1"), keep_blank_values=True, max_num_fields=100)
@@ -247,7 +255,7 @@ def _page_query(query_string: bytes) -> PageQuery:
     after_id, before_id = _single(given, "after_id"), _single(given, "before_id")
     if after_id is not None and before_id is not None:
         raise invalid("only one of after_id and before_id may be given", "before_id")
-    query = PageQuery(limit=_limit(_single(given, "limit")), after_id=after_id, before_id=before_id)
+    query = PageQuery(limit=_limit(_single(given, "limit"), limit), after_id=after_id, before_id=before_id)
     if not lifecycles:
         return query
     return PageQuery(query.limit, after_id, before_id, frozenset(_LIFECYCLES[name] for name in lifecycles))  # type: ignore[misc]
@@ -260,9 +268,9 @@ def _single(given: Mapping[str, list[str]], name: str) -> str | None:
     return values[0] if values else None
 
 
-def _limit(value: str | None) -> int:
+def _limit(value: str | None, otherwise: int) -> int:
     if value is None:
-        return 20
+        return otherwise
     if not (value.isascii() and value.isdigit() and len(value) <= 4 and 1 <= int(value) <= 1000):
         raise invalid("Input should be a whole number from 1 to 1000", "limit")
     return int(value)

@@ -20,6 +20,7 @@ NEEDED: Final[dict[str, str | None]] = {
     "/v1/messages/count_tokens": "inference",
     "/v1/responses": "inference",
     "/v1/responses/input_tokens": "inference",
+    "/v1/chat/completions": "inference",
     "/v1/models": "inference",
     "/v1/models/{model_id:path}": "inference",
     "/v1/cache": "operations",

@@ -1,0 +1,440 @@
+"""OpenAI's Chat Completions dialect (WIRE.md section 8): requests into the contract's, replies into completions."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any, Final, assert_never
+
+from sestet.contract.errors import ApiError, invalid
+from sestet.contract.events import (
+    BlockDelta,
+    BlockKind,
+    BlockSignature,
+    BlockStart,
+    BlockStop,
+    Event,
+    Failed,
+    MessageDelta,
+    MessageStart,
+    MessageStop,
+    StopReason,
+    Usage,
+)
+from sestet.contract.models import ModelInfo
+from sestet.contract.requests import LooseJsonSchemaFormat, MessagesRequest
+from sestet.contract.tiers import Tier
+from sestet.dialects import anthropic
+from sestet.dialects.anthropic import encode_json
+from sestet.dialects.dialect import Asked, Asking, Dialect, Refusal, renamed, retry_headers
+from sestet.dialects.json_body import parse, shaped
+from sestet.dialects.openai_messages import Conversation
+from sestet.dialects.openai_requests import (
+    ChatRequest,
+    ChosenAmong,
+    ChosenFunction,
+    FunctionTool,
+    ObjectReplyFormat,
+    Reasoning,
+    SchemaReplyFormat,
+)
+from sestet.dialects.openai_shapes import encode_error, encode_limits, error_fields, thinking_by_effort
+from sestet.turn.fold import Block, Message
+
+PING: Final = b": ping\n\n"
+DONE: Final = b"data: [DONE]\n\n"
+REASONING_FORMAT: Final = "anthropic-claude-v1"
+TEMPERATURE_MAX: Final = 1.0
+
+FINISH_REASONS: Final[Mapping[StopReason, str]] = {
+    "end_turn": "stop",
+    "stop_sequence": "stop",
+    "max_tokens": "length",
+    "model_context_window_exceeded": "length",
+    "tool_use": "tool_calls",
+}
+_TIERS: Final[Mapping[Tier, str]] = {"standard": "default", "priority": "priority", "batch": "default"}
+
+# What every request's paths are called; a request adds its own.
+_PATHS: Final[Mapping[str, str]] = {
+    "max_tokens": "max_completion_tokens",
+    "stop_sequences": "stop",
+    "tool_choice.type": "tool_choice",
+    "tool_choice.name": "tool_choice.function.name",
+    "output_config.format": "response_format",
+    "output_config.format.schema": "response_format.json_schema.schema",
+    "metadata.user_id": "user",
+}
+_TOOL_PATHS: Final[Mapping[str, str]] = {
+    "name": "function.name",
+    "description": "function.description",
+    "strict": "function.strict",
+    "input_schema": "function.parameters",
+}
+
+
+@dataclass(slots=True)
+class _Fields:
+    """The contract's request as it comes together, and what the client calls its paths where that differs."""
+
+    values: dict[str, Any] = field(default_factory=dict)
+    paths: dict[str, str] = field(default_factory=dict)
+
+
+def decode_reply(asking: Asking, body: bytes) -> Asked:
+    """`POST /v1/chat/completions`"""
+    chat = parse(body, ChatRequest)
+    info = asking.model(chat.model)
+    conversation = Conversation.of(chat.messages)
+    made = _Fields({"model": chat.model, "messages": conversation.messages}, {**_PATHS, **conversation.paths})
+    if conversation.system:
+        made.values["system"] = conversation.system
+    _add_bounds(made, chat, info)
+    _add_tools(made, chat)
+    _add_thinking(made, chat, info)
+    _add_format(made, chat)
+    try:
+        request = shaped(made.values, MessagesRequest)
+    except ApiError as error:
+        if error.param is not None:
+            error.param = renamed(error.param, made.paths)
+        raise
+    include_usage = bool(chat.stream_options and chat.stream_options.include_usage)
+    return Asked(request, Told(asking, include_usage=include_usage), paths=made.paths)
+
+
+def _add_bounds(made: _Fields, chat: ChatRequest, info: ModelInfo) -> None:
+    if chat.max_tokens is not None:
+        if chat.max_completion_tokens not in (None, chat.max_tokens):
+            raise invalid("give `max_completion_tokens` or the older `max_tokens`, not both", "max_tokens")
+        made.paths["max_tokens"] = "max_tokens"
+    max_tokens = chat.max_completion_tokens or chat.max_tokens or info.max_tokens
+    temperature = None if chat.temperature is None else min(chat.temperature, TEMPERATURE_MAX)
+    # 1 leaves nothing out, which is the default beside a temperature, and some cards take only one of the two.
+    top_p = None if chat.top_p == 1 and temperature is not None else chat.top_p
+    user = "user" if chat.user is not None else "safety_identifier"
+    given: dict[str, Any] = {
+        "max_tokens": max_tokens,
+        "temperature": temperature,
+        "top_p": top_p,
+        "top_k": chat.top_k,
+        "stop_sequences": [chat.stop] if isinstance(chat.stop, str) else chat.stop,
+        "stream": chat.stream,
+        "cache_control": chat.cache_control,
+        "service_tier": {"auto": "auto", "default": "standard_only"}.get(chat.service_tier or ""),
+        "metadata": {"user_id": getattr(chat, user)} if getattr(chat, user) is not None else None,
+    }
+    made.paths["metadata.user_id"] = user
+    if isinstance(chat.stop, str):
+        made.paths["stop_sequences.0"] = "stop"
+    made.values |= {name: value for name, value in given.items() if value is not None}
+
+
+def _add_tools(made: _Fields, chat: ChatRequest) -> None:
+    choice = chat.tool_choice
+    tools = list(enumerate(chat.tools or ()))
+    if isinstance(choice, ChosenAmong):
+        tools = _allowed(choice, tools)
+    made.values["tools"] = [_tool(tool) for _, tool in tools] or None
+    for at, (position, _) in enumerate(tools):
+        made.paths[f"tools.{at}"] = f"tools.{position}"
+        made.paths |= {f"tools.{at}.{name}": f"tools.{position}.{known}" for name, known in _TOOL_PATHS.items()}
+    match choice:
+        case ChosenFunction():
+            chosen = {"type": "tool", "name": choice.function.name}
+        case ChosenAmong():
+            chosen = {"type": "any" if choice.allowed_tools.mode == "required" else "auto"}
+        case "required":
+            chosen = {"type": "any"}
+        case "none":
+            chosen = {"type": "none"}
+        case _:
+            chosen = {"type": "auto"}
+    one_by_one = {} if chosen["type"] == "none" else {"disable_parallel_tool_use": chat.parallel_tool_calls is False}
+    if tools or chosen["type"] != "auto":
+        made.values["tool_choice"] = {**chosen, **one_by_one}
+
+
+def _allowed(choice: ChosenAmong, tools: Sequence[tuple[int, FunctionTool]]) -> list[tuple[int, FunctionTool]]:
+    """The contract cannot show tools that may not be called beside others that may, so those are left out."""
+    known = {tool.function.name for _, tool in tools}
+    for position, one in enumerate(choice.allowed_tools.tools):
+        if one.function.name not in known:
+            raise invalid(
+                f"Tool '{one.function.name[:128]}' not found in provided tools",
+                f"tool_choice.allowed_tools.tools.{position}.function.name",
+            )
+    allowed = {one.function.name for one in choice.allowed_tools.tools}
+    return [(position, tool) for position, tool in tools if tool.function.name in allowed]
+
+
+def _tool(tool: FunctionTool) -> dict[str, Any]:
+    function = tool.function
+    made: dict[str, Any] = {"name": function.name, "input_schema": function.parameters or _NO_PARAMETERS}
+    if function.description is not None:
+        made["description"] = function.description
+    if function.strict is not None:
+        made["strict"] = function.strict
+    if tool.cache_control is not None:
+        made["cache_control"] = tool.cache_control
+    return made
+
+
+_NO_PARAMETERS: Final[Mapping[str, Any]] = {"type": "object", "properties": {}, "additionalProperties": False}
+
+
+def _add_thinking(made: _Fields, chat: ChatRequest, info: ModelInfo) -> None:
+    """`reasoning_effort` is OpenAI's, `reasoning` the gateways', `thinking` the contract's own."""
+    given = [name for name in ("reasoning_effort", "reasoning", "thinking") if getattr(chat, name) is not None]
+    if len(given) > 1:
+        raise invalid(f"give one of {', '.join(f'`{name}`' for name in given)}", given[1])
+    max_tokens = made.values["max_tokens"]
+    if chat.thinking is not None:
+        made.values["thinking"] = chat.thinking
+    elif chat.reasoning is not None:
+        made.paths |= {
+            "thinking": "reasoning",
+            "thinking.type": "reasoning",
+            "output_config.effort": "reasoning.effort",
+        }
+        budget = ("thinking.budget_tokens", "thinking.enabled.budget_tokens")
+        made.paths |= dict.fromkeys(budget, "reasoning.max_tokens")
+        made.values |= _reasoning(chat.reasoning, info, max_tokens)
+    elif chat.reasoning_effort is not None:
+        known = ("thinking", "thinking.type", "thinking.budget_tokens", "output_config.effort")
+        made.paths |= dict.fromkeys(known, "reasoning_effort")
+        made.values |= thinking_by_effort(chat.reasoning_effort, info, max_tokens, "reasoning_effort")
+
+
+def _reasoning(asked: Reasoning, info: ModelInfo, max_tokens: int) -> dict[str, Any]:
+    if asked.effort is not None and asked.max_tokens is not None:
+        raise invalid("give `effort` or `max_tokens`, not both", "reasoning.max_tokens")
+    if asked.enabled is False and (asked.max_tokens is not None or asked.effort not in (None, "none")):
+        raise invalid("this contradicts the rest of `reasoning`", "reasoning.enabled")
+    if asked.max_tokens is not None:
+        fields: dict[str, Any] = {"thinking": {"type": "enabled", "budget_tokens": asked.max_tokens}}
+    else:
+        effort = asked.effort
+        if effort is None and asked.enabled is not None:
+            effort = "medium" if asked.enabled else "none"
+        fields = thinking_by_effort(effort, info, max_tokens, "reasoning.effort")
+    thinking = fields.get("thinking", {"type": "disabled"})
+    if asked.exclude and thinking["type"] != "disabled":
+        fields["thinking"] = {**thinking, "display": "omitted"}
+    return fields
+
+
+def _add_format(made: _Fields, chat: ChatRequest) -> None:
+    match chat.response_format:
+        case SchemaReplyFormat(json_schema=named):
+            schema: Mapping[str, Any] = named.schema_
+        case ObjectReplyFormat():
+            schema = {"type": "object"}
+            made.paths["output_config.format.schema"] = "response_format"
+        case _:
+            return
+    config = made.values.setdefault("output_config", {})
+    config["format"] = LooseJsonSchemaFormat.model_validate({"type": "json_schema", "schema": schema})
+
+
+class Told:
+    """One completion: JSON, or chunks that all have the same head."""
+
+    content_type = anthropic.STREAM_CONTENT_TYPE
+    ping = PING
+
+    def __init__(self, asking: Asking, *, include_usage: bool) -> None:
+        self._created = int(asking.now_s)
+        self._include_usage = include_usage
+        self._before = b""
+        self._after = b',"usage":null}\n\n' if include_usage else b"}\n\n"
+        # Of a delta of text, nearly all of a stream, everything but the text is known beforehand.
+        self._text_after = b'},"logprobs":null,"finish_reason":null}]' + self._after
+        self._text_before = b""
+        self._thought: list[str] = []
+        self._thoughts = 0
+        self._calls = 0
+        self._usage = Usage(0)
+
+    def message(self, message: Message) -> bytes:
+        choice = {
+            "index": 0,
+            "message": _message(message.content),
+            "logprobs": None,
+            "finish_reason": FINISH_REASONS[message.stop_reason],
+        }
+        return encode_json(
+            {
+                "id": message.id,
+                "object": "chat.completion",
+                "created": self._created,
+                "model": message.model,
+                "choices": [choice],
+                "usage": _usage(message.usage),
+                "service_tier": _TIERS[message.tier],
+                "system_fingerprint": None,
+            }
+        )
+
+    def event(self, event: Event) -> bytes:
+        match event:
+            case BlockDelta(_, kind, text):
+                return self._delta(kind, text)
+            case BlockStart(_, "tool_use", identifier, name):
+                self._calls += 1
+                call = {"id": identifier, "type": "function", "function": {"name": name, "arguments": ""}}
+                return self._chunk({"tool_calls": [{"index": self._calls - 1, **call}]})
+            case BlockStart(_, "redacted_thinking", data):
+                return self._chunk({"reasoning_details": [self._detail(_encrypted(data))]})
+            case BlockSignature(_, signature):
+                text = "".join(self._thought)
+                self._thought.clear()
+                return self._chunk({"reasoning_details": [self._detail(_signed(text, signature))]})
+            case BlockStart() | BlockStop():
+                return b""
+            case MessageStart():
+                self._begin(event)
+                return self._chunk({"role": "assistant"})
+            case MessageDelta(stop_reason, _, usage):
+                self._usage = usage
+                return self._chunk({}, FINISH_REASONS[stop_reason])
+            case MessageStop():
+                return self._usage_chunk() + DONE
+            case Failed(error):
+                return b"data: %b\n\n" % encode_json({"error": error_fields(error)})
+            case _:
+                assert_never(event)
+
+    def _begin(self, start: MessageStart) -> None:
+        head = {
+            "id": start.message_id,
+            "object": "chat.completion.chunk",
+            "created": self._created,
+            "model": start.model,
+            "service_tier": _TIERS[start.tier],
+            "system_fingerprint": None,
+        }
+        self._before = b"data: " + encode_json(head)[:-1] + b',"choices":['
+        self._text_before = self._before + b'{"index":0,"delta":{"content":'
+
+    def _delta(self, kind: BlockKind, text: str) -> bytes:
+        encoded = encode_json(text)
+        if kind == "text":
+            return self._text_before + encoded + self._text_after
+        if kind == "thinking":
+            self._thought.append(text)
+            told = b'{"index":0,"delta":{"reasoning_content":%b,"reasoning":%b' % (encoded, encoded)
+        elif text:
+            told = b'{"index":0,"delta":{"tool_calls":[{"index":%d,"function":{"arguments":%b}}]' % (
+                self._calls - 1,
+                encoded,
+            )
+        else:
+            return b""
+        return self._before + told + self._text_after
+
+    def _detail(self, detail: dict[str, Any]) -> dict[str, Any]:
+        self._thoughts += 1
+        return {**detail, "index": self._thoughts - 1}
+
+    def _chunk(self, delta: Mapping[str, Any], finish_reason: str | None = None) -> bytes:
+        choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
+        return self._before + encode_json(choice) + b"]" + self._after
+
+    def _usage_chunk(self) -> bytes:
+        if not self._include_usage:
+            return b""
+        return self._before + b'],"usage":%b}\n\n' % encode_json(_usage(self._usage))
+
+
+def _message(content: Sequence[Block]) -> dict[str, Any]:
+    """A reply that is calls alone has no text, one that says nothing has an empty one."""
+    thought = _all(content, "thinking")
+    calls = [
+        {"id": block.data, "type": "function", "function": {"name": block.name, "arguments": block.text}}
+        for block in content
+        if block.kind == "tool_use"
+    ]
+    details = [_detail_of(block) for block in content if block.kind in ("thinking", "redacted_thinking")]
+    return {
+        "role": "assistant",
+        "content": _all(content, "text") or (None if calls else ""),
+        "refusal": None,
+        **({"tool_calls": calls} if calls else {}),
+        "reasoning_content": thought,
+        "reasoning": thought,
+        **({"reasoning_details": [{**one, "index": at} for at, one in enumerate(details)]} if details else {}),
+    }
+
+
+def _all(content: Sequence[Block], kind: BlockKind) -> str:
+    return "".join(block.text for block in content if block.kind == kind)
+
+
+def _detail_of(block: Block) -> dict[str, Any]:
+    return _signed(block.text, block.data) if block.kind == "thinking" else _encrypted(block.data)
+
+
+def _signed(text: str, signature: str) -> dict[str, Any]:
+    return {"type": "reasoning.text", "text": text, "signature": signature, "format": REASONING_FORMAT}
+
+
+def _encrypted(data: str) -> dict[str, Any]:
+    return {"type": "reasoning.encrypted", "data": data, "format": REASONING_FORMAT}
+
+
+def _usage(usage: Usage) -> dict[str, Any]:
+    """What was cached is part of the prompt's tokens, and thoughts of the completion's."""
+    prompt = usage.input_tokens + usage.cache_read_input_tokens + usage.cache_creation_input_tokens
+    return {
+        "prompt_tokens": prompt,
+        "completion_tokens": usage.output_tokens,
+        "total_tokens": prompt + usage.output_tokens,
+        "prompt_tokens_details": {
+            "cached_tokens": usage.cache_read_input_tokens,
+            "cache_write_tokens": usage.cache_creation_input_tokens,
+            "audio_tokens": 0,
+        },
+        "completion_tokens_details": {
+            "reasoning_tokens": usage.thinking_tokens,
+            "audio_tokens": 0,
+            "accepted_prediction_tokens": 0,
+            "rejected_prediction_tokens": 0,
+        },
+    }
+
+
+def encode_model(info: ModelInfo) -> bytes:
+    return encode_json(_model(info))
+
+
+def encode_models(entries: Iterable[ModelInfo], has_more: bool) -> bytes:
+    """One list for the clients of both: what they look for has different names."""
+    return encode_json({"object": "list", **anthropic.page_fields([_model(entry) for entry in entries], has_more)})
+
+
+def _model(info: ModelInfo) -> dict[str, Any]:
+    midnight = datetime(info.snapshot.year, info.snapshot.month, info.snapshot.day, tzinfo=UTC)
+    created = int(midnight.timestamp())
+    return {"object": "model", "created": created, "owned_by": info.served_by, **anthropic.model_fields(info)}
+
+
+def encode_error_for_both(error: ApiError, request_id: str, now_s: float) -> Refusal:
+    """The contract's error with the two keys that OpenAI's clients look for beside its own."""
+    told = error_fields(error)
+    fields = anthropic.error_fields(error) | {"param": told["param"], "code": told["code"]}
+    body = encode_json({"type": "error", "error": fields, "request_id": request_id})
+    return Refusal(error.status, body, (*encode_limits(error.limits, now_s), *retry_headers(error)))
+
+
+DIALECT: Final = Dialect(
+    name="openai",
+    prefixes=("/v1/chat/",),
+    replies={"/v1/chat/completions": decode_reply},
+    counts={},
+    encode_error=encode_error,
+    encode_limits=encode_limits,
+    request_id_header=b"x-request-id",
+)
+
+# What is said of models to a client that does not say which kind it is.
+FOR_BOTH: Final = replace(DIALECT, name="both", prefixes=(), replies={}, encode_error=encode_error_for_both)
