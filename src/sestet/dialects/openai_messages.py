@@ -20,6 +20,7 @@ from sestet.dialects.openai_requests import (
     ToolMessage,
     UserMessage,
 )
+from sestet.dialects.openai_shapes import KEPT
 
 Block = dict[str, Any]
 
@@ -132,7 +133,7 @@ def _text(part: TextPart) -> Block:
     if part.cache_control is not None:
         block["cache_control"] = part.cache_control
     elif part.prompt_cache_breakpoint is not None:
-        block["cache_control"] = {"type": "ephemeral"}
+        block["cache_control"] = KEPT
     return block
 
 

@@ -13,6 +13,10 @@ from sestet.dialects.dialect import RawHeaders, Refusal, retry_headers
 
 ReasoningEffort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
 
+TEMPERATURE_MAX: Final = 1.0  # of the contract; OpenAI's goes to 2
+# What a breakpoint of OpenAI's is: the shortest lifetime of ours that is not shorter than its half an hour.
+KEPT: Final[Mapping[str, str]] = {"type": "ephemeral", "ttl": "1h"}
+
 # The longest thought in tokens that an effort asks for. `max` is bounded by what is left for the answer alone.
 REASONING_BUDGET: Final[Mapping[ReasoningEffort, int]] = {
     "minimal": 1_024,

@@ -16,7 +16,7 @@ from sestet.contract.requests import CountTokensRequest, LooseJsonSchemaFormat, 
 from sestet.dialects.anthropic import encode_json
 from sestet.dialects.dialect import Asked, AskedCount, Asking, Dialect, Paths, renamed
 from sestet.dialects.json_body import parse, read_object, shaped
-from sestet.dialects.openai_shapes import encode_error, encode_limits, thinking_by_effort
+from sestet.dialects.openai_shapes import KEPT, TEMPERATURE_MAX, encode_error, encode_limits, thinking_by_effort
 from sestet.dialects.responses_replies import SEAL_END, Told, echo
 from sestet.dialects.responses_requests import (
     AllowedTools,
@@ -40,9 +40,6 @@ _Prompt = TypeVar("_Prompt", bound=PromptRequest)
 _Fields = dict[str, Any]
 _Placed = tuple[str, Item]  # an item and its path
 
-# The shortest lifetime of ours that is not shorter than OpenAI's half an hour.
-_KEPT: Final = {"type": "ephemeral", "ttl": "1h"}
-_TEMPERATURE_MAX: Final = 1.0  # of the contract; OpenAI's goes to 2
 _SERVICE_TIERS: Final = {"auto": "auto", "default": "standard_only", "priority": "auto", "fast": "auto"}
 
 _PATHS: Final[Paths] = {
@@ -68,13 +65,13 @@ def decode_reply(asking: Asking, body: bytes) -> Asked:
     fields |= {
         "max_tokens": max_tokens,
         "stream": bool(request.stream),
-        "temperature": None if request.temperature is None else min(request.temperature, _TEMPERATURE_MAX),
+        "temperature": None if request.temperature is None else min(request.temperature, TEMPERATURE_MAX),
         "top_p": request.top_p,
         "service_tier": _SERVICE_TIERS.get(request.service_tier or "auto"),
     }
     options = request.prompt_cache_options
     if options is not None and options.mode == "implicit":
-        fields["cache_control"] = _KEPT
+        fields["cache_control"] = KEPT
     teller = Told(asking, request, echo(asking, request))
     return Asked(_shaped(fields, MessagesRequest, paths), teller, paths=paths)
 
@@ -211,7 +208,7 @@ def _anchor(items: Iterable[_Placed]) -> str:
 
 
 def _text(text: str, kept: CacheBreakpoint | None = None) -> _Fields:
-    return {"type": "text", "text": text} | ({} if kept is None else {"cache_control": _KEPT})
+    return {"type": "text", "text": text} | ({} if kept is None else {"cache_control": KEPT})
 
 
 def _pieces(item: Item, path: str) -> Iterator[_Piece]:

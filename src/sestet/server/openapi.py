@@ -57,9 +57,9 @@ def openapi_document() -> bytes:
                     "description": "Any failure; its status is the kind's (see the manual)",
                     "content": _json({"$ref": _REF.format(model="Error")}),
                 },
-                "ChatError": {
+                "OpenAIError": {
                     "description": "The same failures as OpenAI's clients know them",
-                    "content": _json({"$ref": _REF.format(model="ChatError")}),
+                    "content": _json({"$ref": _REF.format(model="OpenAIError")}),
                 },
             },
         },
@@ -137,7 +137,7 @@ def _paths() -> dict[str, Any]:
                             "text/event-stream": {"schema": {"type": "string"}},
                         },
                     },
-                    "default": {"$ref": "#/components/responses/ChatError"},
+                    "default": {"$ref": "#/components/responses/OpenAIError"},
                 },
             }
         },
@@ -187,7 +187,7 @@ def _paths() -> dict[str, Any]:
 
 def _responses_paths() -> dict[str, Any]:
     """OpenAI's Responses."""
-    refused = {"description": "Any failure", "content": _json({"$ref": _REF.format(model="OpenAIError")})}
+    refused = {"$ref": "#/components/responses/OpenAIError"}
     return {
         "/v1/responses": {
             "post": {
@@ -420,22 +420,6 @@ _SCHEMAS: dict[str, Any] = {
                 },
             },
             "usage": {"type": "object"},
-        },
-    },
-    "ChatError": {
-        "type": "object",
-        "required": ["error"],
-        "properties": {
-            "error": {
-                "type": "object",
-                "required": ["message", "type", "param", "code"],
-                "properties": {
-                    "message": {"type": "string"},
-                    "type": {"type": "string"},
-                    "param": {"type": ["string", "null"]},
-                    "code": {"type": ["string", "null"]},
-                },
-            }
         },
     },
     "Error": {

@@ -89,15 +89,22 @@ def _check_part(part: Mapping[str, Any], at: str, extended: bool) -> None:
 
 
 def _parts(schema: Mapping[str, Any], path: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Every schema inside this one, itself first, with its path."""
+    """Every schema inside this one, itself first, with its path; those that stand elsewhere, and are only pointed to,
+    by the path of what points to them."""
     todo: list[tuple[str, Any]] = [(path, schema)]
-    while todo:
-        at, part = todo.pop()
-        if isinstance(part, bool):
+    targets: list[tuple[str, Mapping[str, Any]]] = []
+    seen: set[int] = set()
+    while todo or targets:
+        at, part = todo.pop() if todo else targets.pop()
+        if isinstance(part, bool) or id(part) in seen:
             continue
         if not isinstance(part, Mapping):
             raise invalid("a schema must be an object or a boolean", at)
+        seen.add(id(part))
         yield at, part
+        target = _target(part, schema)
+        if target is not None:
+            targets.append((f"{at}.$ref", target))
         for keyword in ("properties", "$defs", "definitions", "patternProperties"):
             inner = part.get(keyword, {})
             if not isinstance(inner, Mapping):

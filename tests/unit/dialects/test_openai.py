@@ -1,7 +1,6 @@
 """OpenAI's chat: what a request becomes in the contract's terms, what a reply becomes in OpenAI's, key by key."""
 
 import json
-import time
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import date
@@ -29,7 +28,7 @@ from sestet.contract.limits import LimitState
 from sestet.contract.models import ModelInfo
 from sestet.contract.requests import LooseJsonSchemaFormat
 from sestet.contract.tiers import Tier
-from sestet.dialects import anthropic, openai
+from sestet.dialects import anthropic, openai, openai_replies
 from sestet.dialects.dialect import Asked, Asking, renamed
 from sestet.dialects.openai_requests import ChatRequest
 from sestet.turn.fold import Message, fold
@@ -261,7 +260,7 @@ HIDDEN = {"type": "reasoning.encrypted", "data": "c2ln", "index": 1, "format": "
         (
             [user([text("a", prompt_cache_breakpoint={"mode": "explicit"})])],
             None,
-            [user([text("a", cache_control=EPHEMERAL)])],
+            [user([text("a", cache_control={"type": "ephemeral", "ttl": "1h"})])],
         ),
         # The contract has a system message after what the user says.
         (
@@ -569,7 +568,7 @@ def lines_of(stream: bytes) -> list[str]:
 
 
 def stream(events: Sequence[Event], *, include_usage: bool = False) -> bytes:
-    told = openai.Told(asking(), include_usage=include_usage)
+    told = openai_replies.Told(asking(), include_usage=include_usage)
     return b"".join([told.event(event) for event in events])
 
 
@@ -640,11 +639,11 @@ def test_a_stream_that_fails_has_no_end() -> None:
 
 
 def test_silence_is_broken_by_a_comment() -> None:
-    assert [] == lines_of(openai.PING)
+    assert [] == lines_of(openai_replies.PING)
 
 
 def test_a_whole_reply_has_every_key() -> None:
-    told = json.loads(openai.Told(asking(), include_usage=False).message(fold(THOUGHT_AND_CALLS)))
+    told = json.loads(openai_replies.Told(asking(), include_usage=False).message(fold(THOUGHT_AND_CALLS)))
 
     message = {
         "role": "assistant",
@@ -662,7 +661,7 @@ def test_a_whole_reply_has_every_key() -> None:
 def test_what_was_not_said_is_empty_or_null() -> None:
     def told(*events: Event) -> dict[str, Any]:
         message = fold([MessageStart("msg_1", "card", USAGE), *events, MessageDelta("end_turn", None, USAGE)])
-        return json.loads(openai.Told(asking(), include_usage=False).message(message))["choices"][0]["message"]
+        return json.loads(openai_replies.Told(asking(), include_usage=False).message(message))["choices"][0]["message"]
 
     nothing = {"role": "assistant", "content": "", "refusal": None, "reasoning_content": "", "reasoning": ""}
     called = told(
@@ -679,7 +678,7 @@ def test_what_was_not_said_is_empty_or_null() -> None:
 )
 def test_every_reason_to_stop_has_its_word(reason: StopReason, told: str) -> None:
     events = [MessageStart("msg_1", "card", USAGE), MessageDelta(reason, None, USAGE), MessageStop()]
-    whole = json.loads(openai.Told(asking(), include_usage=False).message(fold(events)))
+    whole = json.loads(openai_replies.Told(asking(), include_usage=False).message(fold(events)))
 
     assert [None, told] == [one["choices"][0]["finish_reason"] for one in chunks(events)]
     assert told == whole["choices"][0]["finish_reason"]
@@ -688,7 +687,7 @@ def test_every_reason_to_stop_has_its_word(reason: StopReason, told: str) -> Non
 @pytest.mark.parametrize(("tier", "told"), [*zip(get_args(Tier), ["priority", "default", "default"], strict=True)])
 def test_every_tier_has_its_word(tier: Tier, told: str) -> None:
     events = [MessageStart("msg_1", "card", USAGE, tier), MessageDelta("end_turn", None, USAGE), MessageStop()]
-    whole = json.loads(openai.Told(asking(), include_usage=False).message(fold(events)))
+    whole = json.loads(openai_replies.Told(asking(), include_usage=False).message(fold(events)))
 
     assert [told] * 3 == [whole["service_tier"], *[one["service_tier"] for one in chunks(events)]]
 
@@ -698,7 +697,7 @@ def test_a_stream_adds_up_to_the_whole_reply(texts: list[str]) -> None:
     said = [BlockDelta(0, "text", one) for one in texts]
     end: list[Event] = [BlockStop(0), MessageDelta("end_turn", None, USAGE), MessageStop()]
     events = [MessageStart("msg_1", "card", USAGE), BlockStart(0, "text"), *said, *end]
-    whole = json.loads(openai.Told(asking(), include_usage=False).message(fold(events)))
+    whole = json.loads(openai_replies.Told(asking(), include_usage=False).message(fold(events)))
     streamed = [one["choices"][0]["delta"].get("content", "") for one in chunks(events)]
 
     assert whole["choices"][0]["message"]["content"] == "".join(streamed) == "".join(texts)
@@ -707,30 +706,12 @@ def test_a_stream_adds_up_to_the_whole_reply(texts: list[str]) -> None:
 def test_a_reply_sent_back_is_what_it_was() -> None:
     """The message goes back as it came; calls are answered as they must be."""
     message = fold(THOUGHT_AND_CALLS)
-    told = json.loads(openai.Told(asking(), include_usage=False).message(message))["choices"][0]["message"]
+    told = json.loads(openai_replies.Told(asking(), include_usage=False).message(message))["choices"][0]["message"]
     answers = [answer("toolu_1", "x"), answer("toolu_2", "y")]
     again = request(messages=[user("a"), told, *answers])["messages"][1]
 
     sent = json.loads(anthropic.encode_message(Message("msg_1", "card", message.content, "tool_use", None, USAGE)))
     assert {"role": "assistant", "content": sent["content"]} == again
-
-
-def test_a_frame_costs_no_more_than_the_other_dialects() -> None:
-    """Many times over, so that the clock's grain and other work do not decide; the bound is far above the truth."""
-    told = openai.Told(asking(), include_usage=True)
-    told.event(MessageStart("msg_1", "card", USAGE))
-    delta = BlockDelta(0, "text", " word")
-
-    def took(encode: Any) -> float:
-        best = float("inf")
-        for _ in range(5):
-            began = time.process_time()
-            for _ in range(2_000):
-                encode(delta)
-            best = min(best, time.process_time() - began)
-        return best
-
-    assert took(told.event) < 1.15 * took(lambda event: anthropic.encode_event(event, "req_1"))
 
 
 ERRORS: dict[ErrorKind, tuple[int, str, str | None]] = {

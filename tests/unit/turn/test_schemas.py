@@ -191,6 +191,12 @@ def test_an_open_object_is_taken_where_the_operator_allows_more() -> None:
         ({"$ref": ""}, "s.$ref"),
         ({"$ref": 5}, "s.$ref"),
         ({"$ref": {"a": 1}}, "s.$ref"),
+        ({"$ref": "#/examples/0", "examples": [{"not": {}}]}, "s.$ref.not"),
+        ({"$ref": "#/default", "default": {"items": {"not": {}}}}, "s.$ref.items.not"),
+        (
+            closed(a={"$ref": "#/properties/a/enum/0", "enum": [{"type": "object"}]}),
+            "s.properties.a.$ref.additionalProperties",
+        ),
         ({"allOf": [{"$ref": "#/$defs/a"}], "$defs": {"a": {}}}, "s.allOf.0.$ref"),
         ({"properties": [], "additionalProperties": False}, "s.properties"),
         ({"properties": 5, "additionalProperties": False}, "s.properties"),
