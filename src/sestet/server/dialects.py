@@ -2,10 +2,10 @@
 
 from typing import Final
 
-from sestet.dialects import anthropic
+from sestet.dialects import anthropic, bedrock, vertex
 from sestet.dialects.dialect import Dialect, Headers
 
-DIALECTS: Final[tuple[Dialect, ...]] = (anthropic.DIALECT,)
+DIALECTS: Final[tuple[Dialect, ...]] = (anthropic.DIALECT, bedrock.DIALECT, vertex.DIALECT)
 
 _MOUNT: Final = "/anthropic"
 
@@ -13,6 +13,13 @@ _MOUNT: Final = "/anthropic"
 def unmounted(path: str) -> str:
     """`/anthropic/v1/...` is `/v1/...`, for clients that are given a host where others live too."""
     return path.removeprefix(_MOUNT) if path.startswith(f"{_MOUNT}/v1/") else path
+
+
+def signing_service(path: str) -> str | None:
+    """The AWS service that a request to this path, as sent, may be signed for."""
+    if path.startswith(bedrock.DIALECT.prefixes):
+        return "bedrock"
+    return "bedrock-mantle" if path.startswith(f"{_MOUNT}/v1/") else None
 
 
 def spoken_at(path: str, headers: Headers) -> Dialect:
