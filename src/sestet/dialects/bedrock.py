@@ -6,7 +6,6 @@ A frame is `u32 length, u32 length of headers, u32 crc of these, headers, payloa
 import re
 import struct
 from binascii import a2b_base64, b2a_base64
-from binascii import Error as NotBase64
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, Final
@@ -81,7 +80,7 @@ def decode_count(asking: Asking, body: bytes) -> AskedCount:
         raise invalid("Input should be a string of base64", _INVOKED_BODY)
     try:
         inner = a2b_base64(text, strict_mode=True)
-    except (NotBase64, ValueError):
+    except ValueError:
         raise invalid("Input should be a string of base64", _INVOKED_BODY) from None
     fields, version, betas = _read(asking, inner)
     fields["model"] = _model(asking.path, _COUNT)
@@ -168,11 +167,12 @@ def _chunk(data: bytes) -> bytes:
 
 def _exception(error: ApiError) -> bytes:
     """The frame that ends a stream that failed."""
+    payload = anthropic.encode_json({"message": error.message})
     name = _STREAM_NAMES.get(error.kind, b"validationException" if error.status < 500 else b"internalServerException")
     headers = _headers(
         {b":exception-type": name, b":content-type": b"application/json", b":message-type": b"exception"}
     )
-    frame = _frame_head(headers, payload := anthropic.encode_json({"message": error.message})) + payload
+    frame = _frame_head(headers, len(payload)) + payload
     return frame + crc32(frame).to_bytes(4, "big")
 
 
@@ -183,8 +183,8 @@ def _headers(headers: Mapping[bytes, bytes]) -> bytes:
     )
 
 
-def _frame_head(headers: bytes, payload: bytes) -> bytes:
-    prelude = struct.pack(">II", 16 + len(headers) + len(payload), len(headers))
+def _frame_head(headers: bytes, payload_bytes: int) -> bytes:
+    prelude = struct.pack(">II", 16 + len(headers) + payload_bytes, len(headers))
     return prelude + crc32(prelude).to_bytes(4, "big") + headers
 
 
@@ -203,7 +203,7 @@ def _opening(rest_bytes: int, kind: str | None = None, index: int = 0) -> tuple[
     all that. Spaces, which JSON lets stand there, make that beginning whole groups of base64."""
     begun = b"" if kind is None else _BEGINNINGS[kind] % index
     beginning = b'{"bytes":"' + b2a_base64(begun + b" " * (-len(begun) % 3), newline=False)
-    opening = _frame_head(_CHUNK_HEADERS, beginning + bytes(rest_bytes)) + beginning
+    opening = _frame_head(_CHUNK_HEADERS, len(beginning) + rest_bytes) + beginning
     return opening, crc32(opening)
 
 
