@@ -117,7 +117,7 @@ _ARN: Final = re.compile(
     r"arn:aws[a-z-]*:bedrock:[a-z0-9-]*:[0-9]*:"
     r"(?:foundation-model|inference-profile|application-inference-profile)/(.+)"
 )
-_GEOGRAPHY: Final = re.compile(r"(?:us|us-gov|ca|eu|apac|jp|au|global)\.(?=anthropic\.)")
+_GEOGRAPHY: Final = re.compile(r"\A(?:us|us-gov|ca|eu|apac|jp|au|global)\.(?=anthropic\.)")
 
 
 class EventStream:
