@@ -2,14 +2,11 @@
 
 import hashlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import pytest
-from botocore.auth import SigV4Auth
-from botocore.awsrequest import AWSRequest
-from botocore.credentials import Credentials
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -18,28 +15,9 @@ from sestet.gate.directory import DEFAULT_WORKSPACE, Allowance, Directory, Works
 from sestet.gate.keys import ANYONE, AwsKey, Caller, Keyring
 from sestet.gate.sigv4 import SentRequest, check_signature, is_signed, read_signature
 from tests.unit.refusals import refusal
-
-ID = "AKIAIOSFODNN7EXAMPLE"
-SECRET = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"
-PATH = "/model/anthropic.claude-3-7-sonnet-20250219-v1%3A0/invoke"
-BODY = b'{"max_tokens": 8}'
+from tests.unit.signing import BODY, ID, PATH, SECRET, signed
 
 Headers = dict[bytes, list[bytes]]
-
-
-def signed(
-    path: str = PATH,
-    query: str = "",
-    headers: Mapping[str, str] | None = None,
-    body: bytes = BODY,
-    service: str = "bedrock",
-) -> SentRequest:
-    """What arrives of a request that botocore signed."""
-    url = f"http://localhost:8000{path}" + (f"?{query}" if query else "")
-    request = AWSRequest(method="POST", url=url, headers={"Host": "localhost:8000", **(headers or {})}, data=body)
-    SigV4Auth(Credentials(ID, SECRET), service, "us-east-1").add_auth(request)
-    arrived = {name.lower().encode(): [value.strip().encode()] for name, value in request.headers.items()}
-    return SentRequest("POST", path.encode(), query.encode(), arrived)
 
 
 def check(
