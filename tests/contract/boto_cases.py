@@ -3,7 +3,6 @@ argument. Prints what happened as JSON.
 """
 
 import json
-import os
 import sys
 
 import boto3
@@ -24,14 +23,6 @@ def runtime(secret=TOLD["pair"][1]):
         aws_secret_access_key=secret,
         config=ONCE,
     )
-
-
-def invoke_with_bearer(text):
-    os.environ["AWS_BEARER_TOKEN_BEDROCK"] = TOLD["key"]
-    try:
-        return invoke(boto3.client("bedrock-runtime", endpoint_url=TOLD["url"], region_name="us-east-1"), text)
-    finally:
-        del os.environ["AWS_BEARER_TOKEN_BEDROCK"]
 
 
 def body(text, **fields):
@@ -81,7 +72,6 @@ print(
         {
             "signed": invoke(signed, "Hi"),
             "by an ARN": invoke(signed, "Hi", arn),
-            "bearer": invoke_with_bearer("Hi"),
             "stream": stream(signed, "Hi"),
             "half way": stream(signed, "fail half way"),
             "count": signed.count_tokens(modelId=MODEL, input={"invokeModel": {"body": body("Hi")}})["inputTokens"],

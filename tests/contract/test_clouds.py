@@ -198,7 +198,6 @@ def test_awss_own_client_is_answered(reports: dict[str, Outcomes]) -> None:
     assert {
         "signed": hello,
         "by an ARN": hello,
-        "bearer": hello,
         "stream": [*begun, "Hello", ",", " world", ".", *ended, metrics],
         "half way": [*begun, "Half", " of it", half],
         "count": ASKED,
