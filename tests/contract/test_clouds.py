@@ -249,6 +249,25 @@ def plain(event: Outcomes) -> Outcomes:
     return kept
 
 
+def test_a_whole_reply_says_its_tokens_once(server: RunningServer) -> None:
+    answer = bedrock(server, "invoke", content="Hi")
+
+    assert [ASKED, 4] == [answer.json()["usage"][name] for name in ("input_tokens", "output_tokens")]
+    assert [] == [name for name in answer.headers if name.startswith("x-amzn-bedrock")]
+
+
+def test_what_is_refused_below_the_application_is_told_as_bedrock_tells_it(server: RunningServer) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
+    connection.request("POST", "/model/x/invoke", headers={"x-large": "x" * 70_000})
+    answer = connection.getresponse()
+    told = answer.read()
+    connection.close()
+
+    assert (431, "ValidationException") == (answer.status, answer.headers["x-amzn-errortype"])
+    assert answer.headers["request-id"] == answer.headers["x-amzn-requestid"]
+    assert {"message": "the headers are larger than 65536 bytes"} == json.loads(told)
+
+
 # What is sent, and its answer to nobody and to a key for inference.
 ODD_PATHS = {
     "/anthropic/v1/messages": (401, 405),
