@@ -133,8 +133,8 @@ class EventStream:
         return anthropic.encode_message(message)
 
     def event(self, event: Event) -> bytes:
-        """Texts are nearly all of a stream, and only their own end is still to be encoded and summed."""
-        if type(event) is BlockDelta and event.kind in _BEGINNINGS:
+        """Deltas are nearly all of a stream, and only their own text is still to be encoded and summed."""
+        if isinstance(event, BlockDelta):
             end = b2a_base64(orjson.dumps(event.text) + b"}}", newline=False) + b'"}'
             opening, crc = _opening(len(end), event.kind, event.index)
             return opening + end + crc32(end, crc).to_bytes(4, "big")
@@ -194,13 +194,16 @@ _CHUNK_HEADERS: Final = _headers(
 _BEGINNINGS: Final[Mapping[str, bytes]] = {
     "text": b'{"type":"content_block_delta","index":%d,"delta":{"type":"text_delta","text":',
     "thinking": b'{"type":"content_block_delta","index":%d,"delta":{"type":"thinking_delta","thinking":',
+    "tool_use": b'{"type":"content_block_delta","index":%d,"delta":{"type":"input_json_delta","partial_json":',
 }
 
 
 @lru_cache(maxsize=4096)
 def _opening(rest_bytes: int, kind: str | None = None, index: int = 0) -> tuple[bytes, int]:
-    """A chunk's frame up to its last `rest_bytes` of payload, with the beginning of a text's JSON in it, and the sum of
-    all that. Spaces, which JSON lets stand there, make that beginning whole groups of base64."""
+    """A chunk's frame up to its last `rest_bytes` of payload, a delta's JSON begun in it, and the sum of all that.
+
+    Spaces, which JSON lets stand there, make that beginning whole groups of base64.
+    """
     begun = b"" if kind is None else _BEGINNINGS[kind] % index
     beginning = b'{"bytes":"' + b2a_base64(begun + b" " * (-len(begun) % 3), newline=False)
     opening = _frame_head(_CHUNK_HEADERS, len(beginning) + rest_bytes) + beginning
