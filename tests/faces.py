@@ -1,10 +1,13 @@
 """The same request in the words of every dialect: what a client of each would send, written without our decoders."""
 
+from base64 import urlsafe_b64encode
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 import orjson
+
+from sestet.dialects.responses_replies import SEAL_END
 
 Request = Mapping[str, Any]  # a body of `POST /v1/messages`
 
@@ -53,6 +56,7 @@ def responses(request: Request) -> Spelled:
     said = _said(request, _IN_RESPONSES)
     if "thinking" in request:
         said["reasoning"] = {"effort": _effort(request["thinking"], request["max_tokens"])}
+        said["include"] = ["reasoning.encrypted_content"]
     return Spelled("/v1/responses", {"input": items, **said})
 
 
@@ -169,13 +173,13 @@ def _items(message: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     items: list[Mapping[str, Any]] = []
     kind = "input_text" if message["role"] == "user" else "output_text"
     for block in _blocks(message["content"]):
-        if "cache_control" in block:
-            raise NoWords("cache_control")
         match block["type"]:
             case "text":
-                items.append(
-                    {"type": "message", "role": message["role"], "content": [{"type": kind, "text": block["text"]}]}
-                )
+                part = {"type": kind, "text": block["text"], **_kept(block)}
+                items.append({"type": "message", "role": message["role"], "content": [part]})
+            case "thinking":  # opaque to clients
+                text = urlsafe_b64encode(block["thinking"].encode()).decode()
+                items.append({"type": "reasoning", "encrypted_content": block["signature"] + SEAL_END + text})
             case "tool_use":
                 items.append(
                     {
@@ -193,6 +197,15 @@ def _items(message: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     return items
 
 
+def _kept(block: Mapping[str, Any]) -> Mapping[str, Any]:
+    """It knows one lifetime."""
+    if "cache_control" not in block:
+        return {}
+    if block["cache_control"].get("ttl") != "1h":
+        raise NoWords("cache_control")
+    return {"prompt_cache_breakpoint": {"mode": "explicit"}}
+
+
 def _json(value: object) -> str:
     return orjson.dumps(value).decode()
 
@@ -208,6 +221,7 @@ _IN_BOTH: Final[Mapping[str, Callable[[Any], Mapping[str, Any]]]] = {
 _IN_CHAT: Final[Mapping[str, Callable[[Any], Mapping[str, Any]]]] = {
     **_IN_BOTH,
     "system": _elsewhere,
+    "top_k": _as("top_k"),
     "max_tokens": _as("max_completion_tokens"),
     "stop_sequences": _as("stop"),
     "thinking": _as("thinking"),

@@ -73,6 +73,35 @@ class ServerSection(Section):
     stall_s: float = Field(default=60.0, gt=0, description="a client that reads nothing for so long is cut off")
 
 
+def _key_pairs(value: object) -> object:
+    """In the environment a pair is `ID:SECRET`; neither holds a comma or a colon."""
+    if not isinstance(value, str):
+        return value
+    pairs = []
+    for item in value.split(","):
+        access_key_id, _, secret = item.strip().partition(":")
+        pairs.append({"access_key_id": access_key_id, "secret_access_key": secret})
+    return pairs
+
+
+class AwsKeySection(Section):
+    """One key pair that clients of Bedrock sign their requests with."""
+
+    access_key_id: str = Field(
+        pattern=r"^[A-Za-z0-9_]{16,128}$", description="its id, 16 to 128 letters, digits and `_`"
+    )
+    secret_access_key: Annotated[SecretStr, AfterValidator(_printable)] = Field(description="its secret")
+    workspace: str | None = Field(
+        default=None, description="id of the workspace that it belongs to; by default the default workspace"
+    )
+
+
+def _different(keys: tuple[AwsKeySection, ...]) -> tuple[AwsKeySection, ...]:
+    if len({key.access_key_id for key in keys}) != len(keys):
+        raise ValueError("an access key id is given twice")
+    return keys
+
+
 class AccessSection(Section):
     """Who may call."""
 
@@ -84,6 +113,11 @@ class AccessSection(Section):
     admin_keys: Annotated[
         tuple[Annotated[SecretStr, AfterValidator(_printable)], ...], BeforeValidator(_comma_list)
     ] = Field(default=(), description="keys that administrate the organisation and cannot be used for inference")
+    aws_keys: Annotated[tuple[AwsKeySection, ...], BeforeValidator(_key_pairs), AfterValidator(_different)] = Field(
+        default=(),
+        description="key pairs that clients of Bedrock may sign with instead of sending a key: "
+        "`access_key_id`, `secret_access_key`, `workspace`",
+    )
     key_peppers: Path | None = Field(
         default=None,
         description="file of the secrets that stored keys are hashed with, made at the first start; "

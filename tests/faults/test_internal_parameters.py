@@ -114,6 +114,37 @@ def test_no_parameter_in_the_query_or_in_a_header_changes_what_the_engine_is_sen
     assert 1 == len(sent)
 
 
+CLOUDS = {
+    f"/model/{REQUEST['model']}/invoke": {"anthropic_version": "bedrock-2023-05-31"},
+    f"/v1/projects/p/locations/l/publishers/anthropic/models/{REQUEST['model']}:rawPredict": {
+        "anthropic_version": "vertex-2023-10-16"
+    },
+}
+
+
+def test_no_parameter_is_taken_at_the_paths_of_the_clouds_either() -> None:
+    async def post_all() -> tuple[set[int], set[int], list[Record]]:
+        refused, taken = set(), set()
+        plain = {key: value for key, value in REQUEST.items() if key != "model"}
+        async with application() as (client, engine):
+            await client.post("/v1/messages", json=REQUEST)
+            for path, version in CLOUDS.items():
+                request = {**plain, **version}
+                for name in NAMES:
+                    spellings = {f"x-amzn-{name}", f"x-goog-{name}", f"anthropic-{name}", name.replace("_", "-")}
+                    headers = dict.fromkeys(spellings, "7")
+                    refused.add((await client.post(path, json={**request, name: 1})).status_code)
+                    taken.add((await client.post(path, params={name: "7"}, headers=headers, json=request)).status_code)
+        return refused, taken, list(engine.records)
+
+    refused, taken, records = asyncio.run(post_all())
+    sent = {(record.prompt, record.job.max_tokens, record.job.sampling) for record in records}
+
+    assert ({400}, {200}) == (refused, taken)
+    assert 2 * len(NAMES) + 1 == len(records)
+    assert 1 == len(sent)
+
+
 def test_what_an_engine_is_sent_holds_numbers_an_id_of_ours_the_profiles_texts_and_a_checked_grammar_alone() -> None:
     assert [
         ("request_id", str),

@@ -23,7 +23,7 @@ MODELS = ("scripted", "claude-3-7-sonnet-20250219", "anthropic/claude-3.7-sonnet
 texts = st.text(st.sampled_from('ab \n<|>{}"\\é\u2028😀'), min_size=1, max_size=12).filter(
     lambda text: bool(text.strip())
 )
-marks = st.sampled_from([{}, {}, {}, {"cache_control": {"type": "ephemeral"}}])
+marks = st.sampled_from([{}, {}, {}, *({"cache_control": {"type": "ephemeral", **ttl}} for ttl in ({}, {"ttl": "1h"}))])
 
 SCHEMA = {
     "type": "object",

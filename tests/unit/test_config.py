@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from sestet.config import Config, ConfigError, environment_name, load, settings
+from sestet.config import AwsKeySection, Config, ConfigError, environment_name, load, settings
+
+PAIR = "[[access.aws_keys]]\naccess_key_id = 'AKIAIOSFODNN7EXAMPLE'"
 
 
 @pytest.fixture
@@ -120,6 +122,11 @@ def test_a_key_like_none_is_refused_with_all_there_are(file: Path) -> None:
         ("[access]\nkeys = [5]", "access.keys.0"),
         ("[access]\nkeys = ['']", "access.keys.0"),
         ("[access]\nkeys = ['sk-1', '  ']", "access.keys.1"),
+        ("[[access.aws_keys]]\nsecret_access_key = 'x'", "access.aws_keys.0.access_key_id"),
+        ("[[access.aws_keys]]\naccess_key_id = 'AKIA'\nsecret_access_key = 'x'", "access.aws_keys.0.access_key_id"),
+        (f"{PAIR}\nsecret_access_key = ''", "access.aws_keys.0.secret_access_key"),
+        (f"{PAIR}\nsecret_access_key = 'a b'", "access.aws_keys.0.secret_access_key"),
+        (f"{PAIR}\nsecret_access_key = 'x'\n{PAIR}\nsecret_access_key = 'y'", "access.aws_keys"),
         ("[engine]\nkind = 'vllm'", "engine.kind"),
         ("[engine]\nslots = 257", "engine.slots"),
         ("[engine]\nwindow = -1", "engine.window"),
@@ -158,6 +165,7 @@ def test_every_setting_of_a_section_can_be_given_by_the_environment(file: Path) 
         "SESTET_SERVER_STALL_S",
         "SESTET_ACCESS_KEYS",
         "SESTET_ACCESS_ADMIN_KEYS",
+        "SESTET_ACCESS_AWS_KEYS",
         "SESTET_ACCESS_KEY_PEPPERS",
         "SESTET_ENGINE_KIND",
         "SESTET_ENGINE_SCRIPT",
@@ -292,3 +300,23 @@ def test_a_configuration_cannot_be_changed(file: Path) -> None:
 
 def test_every_setting_says_what_it_is() -> None:
     assert not [(section, key) for section, key, field in settings() if not field.description]
+
+
+def test_key_pairs_are_given_by_the_file_or_the_environment(file: Path) -> None:
+    written = read(file, f"{PAIR}\nsecret_access_key = 'a/b+c='\nworkspace = 'wrkspc_1'").access.aws_keys
+    given = read(file, SESTET_ACCESS_AWS_KEYS="AKIAIOSFODNN7EXAMPLE:a/b+c=, AKIAI44QH8DHBEXAMPLE:d").access.aws_keys
+
+    assert [("AKIAIOSFODNN7EXAMPLE", "a/b+c=", "wrkspc_1")] == [shown(key) for key in written]
+    assert [("AKIAIOSFODNN7EXAMPLE", "a/b+c=", None), ("AKIAI44QH8DHBEXAMPLE", "d", None)] == list(map(shown, given))
+
+
+def shown(key: AwsKeySection) -> tuple[str, str, str | None]:
+    return key.access_key_id, key.secret_access_key.get_secret_value(), key.workspace
+
+
+def test_a_secret_access_key_is_in_no_text_about_the_configuration(file: Path) -> None:
+    config = read(file, f"{PAIR}\nsecret_access_key = 'sentinel-of-a-pair'")
+    message = refused(file, SESTET_ACCESS_AWS_KEYS="AKIA:sentinel-of-a-pair")
+
+    assert "sentinel" not in repr(config)
+    assert "sentinel" not in message

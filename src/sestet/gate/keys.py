@@ -5,7 +5,7 @@ import hashlib
 import hmac
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from sestet.contract.errors import ApiError, invalid
@@ -45,6 +45,15 @@ class Caller:
 
 # What anybody may do where no key is asked for. Administration is not part of it.
 ANYONE: Final = Caller("none", DEFAULT_WORKSPACE, SCOPES - {"admin"})
+
+
+@dataclass(frozen=True, slots=True)
+class AwsKey:
+    """A key pair that requests are signed with, and whom they come from then."""
+
+    access_key_id: str
+    secret: str = field(repr=False)
+    caller: Caller
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,11 +104,15 @@ def digest_of(pepper: bytes, key: bytes) -> bytes:
 class Keyring:
     """The keys that are let in. While there never was one, everybody is; where that is safe is decided at start.
 
-    `configured` are keys of the configuration with what they may do; stored ones arrive by `load`.
+    `configured` are keys of the configuration with what they may do, `aws_keys` its key pairs; stored ones arrive by
+    `load`.
     """
 
-    def __init__(self, peppers: Sequence[bytes], configured: Mapping[str, frozenset[Scope]]) -> None:
+    def __init__(
+        self, peppers: Sequence[bytes], configured: Mapping[str, frozenset[Scope]], aws_keys: Iterable[AwsKey] = ()
+    ) -> None:
         self._peppers = peppers
+        self._aws_keys = {key.access_key_id: key for key in aws_keys}
         self._configured = {
             digest_of(peppers[0], key.encode()): Caller(_configured_id(key), _workspace_of(scopes), scopes)
             for key, scopes in configured.items()
@@ -110,7 +123,7 @@ class Keyring:
     @property
     def is_open(self) -> bool:
         """Whether no key was ever made. One that was revoked does not open the door again."""
-        return not self._configured and not self._stored
+        return not self._configured and not self._stored and not self._aws_keys
 
     def load(self, directory: Directory) -> None:
         self._stored = {key.digest: key for key in directory.keys}
@@ -143,6 +156,15 @@ class Keyring:
             if stored is not None and hmac.compare_digest(digest, stored.digest):
                 return self._caller(stored, now_us)
         raise ApiError("authentication_error", "invalid API key")
+
+    def aws_key(self, access_key_id: str) -> AwsKey:
+        """The key pair that a request says it was signed with; 401 if there is none."""
+        key = self._aws_keys.get(access_key_id)
+        if key is None:
+            raise ApiError("authentication_error", "there is no such access key id")
+        if key.caller.workspace in self._archived_workspaces:
+            raise ApiError("authentication_error", "this access key has been revoked")
+        return key
 
     def _caller(self, key: Key, now_us: int) -> Caller:
         if key.status != "active" or key.workspace_id in self._archived_workspaces:

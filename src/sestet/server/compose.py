@@ -41,8 +41,8 @@ from sestet.engines.llamacpp.engine import LlamaCppEngine
 from sestet.engines.llamacpp.process import LlamaCppSettings
 from sestet.engines.scripted import Script, ScriptedEngine, ScriptError, read_script
 from sestet.gate import signing_keys
-from sestet.gate.directory import SCOPES, Directory, Scope
-from sestet.gate.keys import ANYONE, Keyring
+from sestet.gate.directory import DEFAULT_WORKSPACE, SCOPES, Directory, Scope
+from sestet.gate.keys import ANYONE, AwsKey, Caller, Keyring
 from sestet.gate.spend import day_of
 from sestet.ledger.price_rows import PriceError, read_price
 from sestet.ledger.prices import FREE, PriceList
@@ -233,9 +233,20 @@ def _keyring(config: Config, peppers: Sequence[bytes], directory: Directory) -> 
     configured: dict[str, frozenset[Scope]] = {key.get_secret_value(): ANYONE.scopes for key in config.access.keys}
     admin: frozenset[Scope] = SCOPES - {"inference"}
     configured |= {key.get_secret_value(): admin for key in config.access.admin_keys}
-    keyring = Keyring(peppers, configured)
+    keyring = Keyring(peppers, configured, _aws_keys(config, directory))
     keyring.load(directory)
     return keyring
+
+
+def _aws_keys(config: Config, directory: Directory) -> list[AwsKey]:
+    keys = []
+    for number, given in enumerate(config.access.aws_keys):
+        workspace = given.workspace or DEFAULT_WORKSPACE
+        if workspace not in directory.workspaces:
+            raise ConfigError(f"access.aws_keys.{number}.workspace: there is no workspace `{workspace}`")
+        caller = Caller(given.access_key_id, workspace, ANYONE.scopes)
+        keys.append(AwsKey(given.access_key_id, given.secret_access_key.get_secret_value(), caller))
+    return keys
 
 
 def peppers_of(config: Config) -> tuple[bytes, ...]:

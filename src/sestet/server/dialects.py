@@ -2,13 +2,15 @@
 
 from typing import Final
 
-from sestet.dialects import anthropic, openai, responses
+from sestet.dialects import anthropic, bedrock, openai, responses, vertex
 from sestet.dialects.dialect import Dialect, Headers
 
 DIALECTS: Final[tuple[Dialect, ...]] = (
     anthropic.DIALECT,
     openai.DIALECT,
     responses.DIALECT,
+    bedrock.DIALECT,
+    vertex.DIALECT,
 )
 
 _MOUNT: Final = "/anthropic"
@@ -19,6 +21,13 @@ _ANTHROPIC_HEADERS: Final = frozenset((b"anthropic-version", b"x-api-key"))
 def unmounted(path: str) -> str:
     """`/anthropic/v1/...` is `/v1/...`, for clients that are given a host where others live too."""
     return path.removeprefix(_MOUNT) if path.startswith(f"{_MOUNT}/v1/") else path
+
+
+def signing_service(path: str) -> str | None:
+    """The AWS service that a request to this path, as sent, may be signed for."""
+    if path.startswith(bedrock.DIALECT.prefixes):
+        return "bedrock"
+    return "bedrock-mantle" if path.startswith(f"{_MOUNT}/v1/") else None
 
 
 def spoken_at(path: str, headers: Headers) -> Dialect:

@@ -16,9 +16,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from sestet.contract.errors import ApiError, invalid
 from sestet.dialects.dialect import Dialect, Paths, renamed
 from sestet.gate.keys import Caller, Keyring
+from sestet.gate.sigv4 import is_signed
 from sestet.server import dialects, ids
 from sestet.server.exchange import ClientGone
 from sestet.server.metrics import Metrics
+from sestet.server.signed import admit_signed
 
 # What anybody may read: whether the server is up, and how to use it. None of it holds a secret.
 PUBLIC: Final = frozenset({"/", "/healthz", "/readyz", "/openapi.json"})
@@ -56,6 +58,7 @@ class Gate:
         if scope["type"] != "http":
             return
         started = time.monotonic()
+        service = dialects.signing_service(scope["path"])
         scope["path"] = dialects.unmounted(scope["path"])
         headers = _grouped(scope["headers"])
         context = RequestContext(ids.request_id(), headers, dialects.spoken_at(scope["path"], headers))
@@ -63,7 +66,11 @@ class Gate:
         outgoing = _Outgoing(send, context)
         failure: ApiError | None = None
         try:
-            self._admit(scope, context)
+            self._check_host(scope, headers)
+            if service is not None and is_signed(headers) and not self._keyring.is_open:
+                context.caller, receive = await admit_signed(self._keyring, service, scope, headers, receive)
+            elif scope["path"] not in PUBLIC:
+                context.caller = self._keyring.admit(headers, time.time_ns() // 1000)
             await self._app(scope, receive, outgoing)
         except ApiError as error:
             failure = error
@@ -89,11 +96,6 @@ class Gate:
             error=failure.kind if failure else None,
             duration_ms=round((time.monotonic() - started) * 1e3, 1),
         )
-
-    def _admit(self, scope: Scope, context: RequestContext) -> None:
-        self._check_host(scope, context.headers)
-        if scope["path"] not in PUBLIC:
-            context.caller = self._keyring.admit(context.headers, time.time_ns() // 1000)
 
     def _check_host(self, scope: Scope, headers: Mapping[bytes, list[bytes]]) -> None:
         hosts = headers.get(b"host", [])

@@ -12,7 +12,7 @@ from sestet.contract.events import StopReason
 from sestet.contract.requests import CountTokensRequest, MessagesRequest
 from sestet.dialects.openai_requests import ChatRequest
 from sestet.dialects.responses_requests import InputTokensRequest, ResponsesRequest
-from sestet.server import caching, organization, reports
+from sestet.server import caching, openapi_clouds, organization, reports
 
 _REF = "#/components/schemas/{model}"
 
@@ -39,10 +39,11 @@ def openapi_document() -> bytes:
         },
         "servers": [{"url": "/"}],
         "security": [{"x-api-key": []}, {"bearer": []}, {}],
-        "paths": {**_paths(), **organization.PATHS, **reports.PATHS, **caching.PATHS},
+        "paths": {**_paths(), **openapi_clouds.paths(), **organization.PATHS, **reports.PATHS, **caching.PATHS},
         "components": {
             "schemas": {
                 **_without_sources(definitions["$defs"]),
+                **openapi_clouds.schemas(definitions["$defs"]),
                 **_SCHEMAS,
                 **organization.SCHEMAS,
                 **caching.SCHEMAS,

@@ -107,11 +107,12 @@ class GuardedProtocol(HttpToolsProtocol):
         request_id = ids.request_id()
         spoken = dialects.spoken_at(self.url.partition(b"?")[0].decode("latin-1"), {})
         error = ApiError("invalid_request_error", message, status=status)
-        content = spoken.encode_error(error, request_id, time.time()).body
+        refusal = spoken.encode_error(error, request_id, time.time())
+        names = dict.fromkeys((b"request-id", spoken.request_id_header), request_id.encode())
+        headers = b"".join(b"%b: %b\r\n" % pair for pair in (*refusal.headers, *names.items()))
         self.transport.write(
             b"HTTP/1.1 %d %b\r\ncontent-type: application/json\r\ncontent-length: %d\r\n"
-            b"request-id: %b\r\nconnection: close\r\n\r\n%b"
-            % (status, _PHRASES[status], len(content), request_id.encode(), content)
+            b"%bconnection: close\r\n\r\n%b" % (status, _PHRASES[status], len(refusal.body), headers, refusal.body)
         )
         self.transport.close()
 

@@ -59,8 +59,9 @@ class Endpoints:
         """Every dialect's routes to the turn: path -> what answers a POST there."""
         handlers: dict[str, Handler] = {}
         for dialect in DIALECTS:
-            handlers |= {path: partial(self._reply, decode) for path, decode in dialect.replies.items()}
+            # Counts first: where a model's name is a part of the path, theirs looks like one more model.
             handlers |= {path: partial(self._count, decode) for path, decode in dialect.counts.items()}
+            handlers |= {path: partial(self._reply, decode) for path, decode in dialect.replies.items()}
         return handlers
 
     async def _reply(
