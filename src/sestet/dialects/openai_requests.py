@@ -305,7 +305,7 @@ class Reasoning(Shape):
 class ChatRequest(Shape):
     """The body of `POST /v1/chat/completions`. `thinking`, `top_k` and `cache_control` are the contract's."""
 
-    model: str
+    model: Annotated[str, Field(min_length=1, max_length=256)]
     messages: Annotated[list[_Message], Field(min_length=1, fail_fast=True, max_length=MESSAGES_MAX)]
     max_tokens: TokenLimit | None = None
     max_completion_tokens: TokenLimit | None = None
