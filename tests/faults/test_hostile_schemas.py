@@ -18,6 +18,7 @@ from llguidance import LLMatcher, LLTokenizer
 from tests.conftest import ServerFactory
 from tests.faults.watch import under_watch
 from tests.faults.wire import HEADERS
+from tests.lengths import length
 from tests.running import RunningServer, start_server
 
 Schema = dict[str, Any]
@@ -295,7 +296,7 @@ def test_real_weights_keep_to_a_hostile_schema_or_it_is_refused(small: RunningSe
 
 def answer(server: RunningServer, place: str, schema: Schema) -> tuple[int, str]:
     """Status, and for 200 what is wrong with the answer."""
-    body = request(place, schema, EMBEDDED, temperature=1.0, max_tokens=40)
+    body = request(place, schema, EMBEDDED, temperature=1.0, max_tokens=length(12, 40))
     if place != "format":
         body["tool_choice"] = {"type": "tool", "name": "t", "disable_parallel_tool_use": True}
     found = httpx2.post(f"{server.url}/v1/messages", json=body, headers=HEADERS, timeout=120)
