@@ -2,13 +2,12 @@
 
 import asyncio
 import tempfile
-import threading
 import tomllib
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import httpx2
 
@@ -16,10 +15,9 @@ from sestet.config import Config
 from sestet.contract.deltas import Sampling
 from sestet.engines.scripted import Record, Script, ScriptedEngine
 from sestet.server.compose import build
+from tests.background import BackgroundLoop, Result
 from tests.contract.scenes import MODEL
 from tests.running import give_database
-
-Result = TypeVar("Result")
 
 # Calls a coroutine function with an `Inside` (the fixture `inside`).
 InsideRunner = Callable[..., Any]
@@ -94,25 +92,17 @@ class Insides:
         self._folder = folder
         self._opened: dict[str, Inside] = {}
         self._stack = AsyncExitStack()
-        # It goes on between the tests: to applications that stand still, the ledger's process seems to hang.
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever)
-        self._thread.start()
+        self._loop = BackgroundLoop()
 
     def run(
         self, work: Callable[[Inside], Awaitable[Result]], script: str = "", *, anew: bool = False, **config: object
     ) -> Result:
         """What `work` returns. `anew`: with an application that nobody else has had."""
-        return self._wait_for(self._work(work, Script.model_validate(tomllib.loads(script)), anew, config))
+        return self._loop.run(self._work(work, Script.model_validate(tomllib.loads(script)), anew, config))
 
     def close(self) -> None:
-        self._wait_for(self._stack.aclose())
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
+        self._loop.run(self._stack.aclose())
         self._loop.close()
-
-    def _wait_for(self, work: Coroutine[Any, Any, Result]) -> Result:
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
 
     async def _work(
         self, work: Callable[[Inside], Awaitable[Result]], script: Script, anew: bool, config: Mapping[str, object]
