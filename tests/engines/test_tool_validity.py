@@ -27,7 +27,7 @@ MODEL: Final = "smollm2-135m-instruct"
 HEADERS: Final = {"anthropic-version": "2023-06-01"}  # the version that takes a temperature
 CONFIG: Final = '[engine]\nwindow = 1024\nslots = 4\nthreads = 1\n[tools]\nschemas = "extended"\n'
 AT_ONCE: Final = 4
-MAX_TOKENS: Final = 200
+MAX_TOKENS: Final = length(120, 200)
 QUESTIONS: Final = (
     "Go.",
     "What is the weather in Paris?",

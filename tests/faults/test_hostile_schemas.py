@@ -15,7 +15,6 @@ import psutil
 import pytest
 from llguidance import LLMatcher, LLTokenizer
 
-from tests.conftest import ServerFactory
 from tests.faults.watch import under_watch
 from tests.faults.wire import HEADERS
 from tests.lengths import length
@@ -194,41 +193,46 @@ def test_a_hostile_schema_is_refused_or_taken_and_harms_nobody(picky: RunningSer
     assert [] == [one for one in refused if paths[one[0]] not in one[2]]
 
 
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    """The schemas of the contract alone, as a server takes them by default."""
+    server = start_server(tmp_path_factory.mktemp("plain"), script="slots = 8\n")
+    yield warmed_up(server, "scripted")
+    server.stop()
+
+
 @pytest.mark.parametrize("name", ["allOf in allOf", "a pattern that backtracks", "itself", "no end of itself"])
-def test_examples_of_a_hostile_schema_harm_nobody(serve: ServerFactory, name: str) -> None:
+def test_examples_of_a_hostile_schema_harm_nobody(plain: RunningServer, name: str) -> None:
     """The examples are validated against it."""
-    server = warmed_up(serve(script=""), "scripted")
     body = request("tool", HOSTILE[name](), "scripted")
     body["tools"][0]["input_examples"] = [{"a": "a" * 64 + "!"}] * 100
-    with under_watch(server, engine_dies=True):
-        status, message, seconds = posted(server, body)
+    with under_watch(plain, engine_dies=True):
+        status, message, seconds = posted(plain, body)
 
     assert status in (200, 400), message
     assert seconds < ANSWER_MAX_S
 
 
 @pytest.mark.parametrize("count", [1_000, 10_000])
-def test_a_great_many_tools_are_refused_or_taken_and_harm_nobody(serve: ServerFactory, count: int) -> None:
-    server = warmed_up(serve(script=""), "scripted")
+def test_a_great_many_tools_are_refused_or_taken_and_harm_nobody(plain: RunningServer, count: int) -> None:
     schema = taking(path=TEXT, line={"type": "integer"})
     tools = [{"name": f"tool_{number}", "description": "x", "input_schema": schema} for number in range(count)]
     body = {**request("format", {}, "scripted"), "tools": tools}
     del body["output_config"]
-    with under_watch(server, input_bytes=8 * len(json.dumps(body)), engine_dies=True):
-        status, message, seconds = posted(server, body)
+    with under_watch(plain, input_bytes=8 * len(json.dumps(body)), engine_dies=True):
+        status, message, seconds = posted(plain, body)
 
     assert status in (200, 400), message
     assert seconds < ANSWER_MAX_S
 
 
-def test_hostile_schemas_of_many_clients_at_once_harm_nobody(serve: ServerFactory) -> None:
+def test_hostile_schemas_of_many_clients_at_once_harm_nobody(plain: RunningServer) -> None:
     """What takes the longest to compile, from more clients than there are turns to compile."""
-    server = warmed_up(serve(script="slots = 8\n"), "scripted")
     schema = HOSTILE["4,000 properties"]()
     bodies = [request("tool", {**schema, "description": str(number)}, "scripted") for number in range(8)]
     told: list[tuple[int, str, float]] = []
-    threads = [threading.Thread(target=lambda body=body: told.append(posted(server, body))) for body in bodies]
-    with under_watch(server, input_bytes=64 * 2**20, engine_dies=True):
+    threads = [threading.Thread(target=lambda body=body: told.append(posted(plain, body))) for body in bodies]
+    with under_watch(plain, input_bytes=64 * 2**20, engine_dies=True):
         for thread in threads:
             thread.start()
         for thread in threads:

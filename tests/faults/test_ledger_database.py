@@ -303,18 +303,19 @@ def test_who_is_elsewhere_and_has_not_been_heard_of_for_long_is_taken_for_dead(
     database: Database, tmp_path: Path
 ) -> None:
     """Its request is closed, and whoever asked for it may ask again."""
-    now, seconds = time.time_ns() // 1_000, 0.0
+    now, seconds = time.time_ns() // 1_000, [0.0]
     claim = Claim("wrkspc_default", "key", "digest", "req_1")
     with database.writing() as connection:
         add_request(connection, "req_1", server_id="server_other", started_at=now)
     Servers(database, "server_other", tmp_path / "other").register(now)
     Answers(database, "server_other").claim(claim, now)
-    ours = Servers(database, "server_ours", tmp_path / "ours", lambda: seconds)
+    ours = Servers(database, "server_ours", tmp_path / "ours", lambda: seconds[-1])
     ours.register(now)
     swept = []
-    for seconds in (0.0, STALE_S, STALE_S + 1):
+    for at in (0.0, 8.0, 16.0, STALE_S, STALE_S + 1):
+        seconds.append(at)
         ours.beat(now)
         swept.append(ours.sweep(now))
 
-    assert [Swept(0, 0), Swept(0, 0), Swept(1, 0)] == swept
+    assert [*[Swept(0, 0)] * 4, Swept(1, 0)] == swept
     assert "claimed" == Answers(database, "server_ours").claim(replace(claim, request_id="req_2"), now).outcome
