@@ -150,6 +150,7 @@ def test_an_engine_that_is_lost_ends_its_stream_and_those_who_wait_are_answered(
 
 
 @pytest.mark.engine
+@pytest.mark.parametrize("lost_by", [signal.SIGKILL], ids=lambda number: number.name, indirect=True)
 def test_the_next_request_after_a_death_is_answered(lost_by: tuple[signal.Signals, RunningServer]) -> None:
     _, server = lost_by
     with under_watch(server, engine_dies=True):
