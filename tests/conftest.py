@@ -15,6 +15,7 @@ HERE = Path(__file__).parent
 _data_home = tempfile.TemporaryDirectory(prefix="sestet-tests-")
 os.environ["XDG_DATA_HOME"] = _data_home.name
 # Nothing here is encrypted, and every client would read the machine's certificates first, which takes it 40 ms.
+os.environ.pop("SSL_CERT_FILE", None)
 os.environ["SSL_CERT_DIR"] = _data_home.name
 
 FOLDERS = ("engines", "faults", "contract", "properties", "cli", "unit", "meta")  # those with the longest files first
