@@ -544,7 +544,7 @@ def test_two_servers_on_one_folder_keep_apart(narrow: Site, tmp_path: Path) -> N
     assert ["0", "1"] == folders
 
 
-KILLS = length(2, 50)
+KILLS = length(4, 50)
 CLIENTS = 4
 PROMPTS = 10
 LARGE_BYTES = 4 * SNAPSHOT_BYTES
