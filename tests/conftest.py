@@ -7,9 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from tests import lengths
 from tests.running import RunningServer, start_server
 
 HERE = Path(__file__).parent
+
+__all__ = ["lengths"]  # before anything is started: it takes its variable out of the environment
 
 # What is started in the test's own process keeps its data apart from the user's too.
 _data_home = tempfile.TemporaryDirectory(prefix="sestet-tests-")
