@@ -34,10 +34,19 @@ chat: $(SERVE_STAMP) ## talk to a running server in the terminal (PORT=8000)
 eval: $(EVAL_STAMP) ## measure accuracy against thinking budget on a running server (PORT=8000)
 	@exec $(BIN)/sestet eval reasoning --url http://$(HOST):$(PORT) $(ARGS)
 
+# Hundreds of servers are started: they compile the source once only if they may keep what they compiled.
+test soak: export PYTHONDONTWRITEBYTECODE :=
+
+# The tests of a file share what it starts, so a file goes to one worker. Those that take long are begun first
+# (tests/conftest.py): one of them at the end would keep one worker busy while the other has nothing left.
 .PHONY: test
 test: $(TEST_STAMP) $(OLD_SDK_STAMP) $(NODE_STAMP) ## install what is needed and run all tests (ARGS="-k stop")
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not alone" $(ARGS) || test $$? -eq 5
 	$(BIN)/python -m pytest -m alone $(ARGS) || test $$? -eq 5
+
+.PHONY: soak
+soak: export SESTET_SOAK := 1
+soak: test ## the same tests at full length (an hour or so)
 
 .PHONY: check
 check: $(TEST_STAMP) ## the gate: format, lint, types, layers

@@ -64,9 +64,8 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _give_database(folder: Path) -> None:
+def give_database(place: Path) -> None:
     """A store with its schema made, so that not every server of a test makes it anew."""
-    place = folder / "sestet" / "sestet.db"
     if not place.exists():
         place.parent.mkdir(mode=0o700, exist_ok=True)
         place.write_bytes(_empty_store())
@@ -102,7 +101,7 @@ def start_server(
         script_path = folder / f"script-{port}.toml"
         script_path.write_text(script)
         command += ["--engine", "scripted", "--script", str(script_path)]
-    _give_database(folder)
+    give_database(folder / "sestet" / "sestet.db")
     log_path = folder / f"server-{port}.log"
     clean = {name: value for name, value in os.environ.items() if not name.startswith("SESTET_")}
     clean["XDG_DATA_HOME"] = str(folder)  # the signing keys of a test are not the user's

@@ -90,7 +90,7 @@ class Pretender:
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
-        Thread(target=self._server.serve_forever, daemon=True).start()
+        Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
 
     def says(self, body: object, status: int = 200) -> None:
         self.status, self.body = status, body if isinstance(body, bytes) else orjson.dumps(body)

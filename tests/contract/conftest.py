@@ -1,14 +1,11 @@
 """The servers of the contract tests, started once for the whole run, and the application without a server."""
 
-import asyncio
-from collections.abc import Awaitable, Callable, Iterator
-from pathlib import Path
-from typing import TypeVar
+from collections.abc import Iterator
 
 import httpx2
 import pytest
 
-from tests.contract.inside import Inside, InsideRunner, open_inside
+from tests.contract.inside import InsideRunner, Insides
 from tests.contract.scenes import (
     BUSY_CONFIG,
     BUSY_SCRIPT,
@@ -21,8 +18,6 @@ from tests.contract.scenes import (
     Scenes,
 )
 from tests.running import RunningServer, start_server
-
-Result = TypeVar("Result")
 
 
 @pytest.fixture(scope="session")
@@ -69,15 +64,14 @@ def client(scenes: Scenes) -> Iterator[httpx2.Client]:
         yield client
 
 
+@pytest.fixture(scope="module")
+def insides(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Insides]:
+    opened = Insides(tmp_path_factory.mktemp("insides"))
+    yield opened
+    opened.close()
+
+
 @pytest.fixture
-def inside(tmp_path: Path) -> InsideRunner:
-    """Runs a test's coroutine function on an application of its own, whose engine records what it is sent."""
-
-    def run(work: Callable[[Inside], Awaitable[Result]], script: str = "", **config: object) -> Result:
-        async def main() -> Result:
-            async with open_inside(tmp_path, script, config) as opened:
-                return await work(opened)
-
-        return asyncio.run(main())
-
-    return run
+def inside(insides: Insides) -> InsideRunner:
+    """Runs a test's coroutine function on an application whose engine records what it is sent."""
+    return insides.run

@@ -429,7 +429,7 @@ def test_another_installations_thought_is_foreign(inside: InsideRunner, tmp_path
         answers = [await server.post(messages=after(content)) for content in made]
         return [(answer.status_code, answer.headers.get(DROPPED)) for answer in answers]
 
-    assert [(200, None)] * 3 == inside(ask, SCENE, thinking={"signing_keys": tmp_path / "one"})
+    assert [(200, None)] * 3 == inside(ask, SCENE, anew=True, thinking={"signing_keys": tmp_path / "one"})
     assert [(200, "1")] * 3 == inside(ask, SCENE, thinking={"signing_keys": tmp_path / "two"})
 
 

@@ -18,6 +18,7 @@ from sestet.contract.errors import ApiError
 from sestet.engines.llamacpp.engine import DEATHS_MAX, PROBE_EVERY_S, LlamaCppEngine
 from sestet.engines.llamacpp.process import EngineProcess, LlamaCppSettings
 from tests.engines.subjects import COUNTING, generate, job, llamacpp_settings, say, saying, start_llamacpp
+from tests.lengths import length
 from tests.running import RunningServer, start_server
 
 _Result = TypeVar("_Result")
@@ -282,7 +283,7 @@ def test_a_long_prompt_and_a_queue_before_it_are_no_hang() -> None:
     """Progress is the engine's: a prompt whose turn has not come makes none of its own."""
 
     async def work(engine: LlamaCppEngine, reports: list[str]) -> tuple[list[object], list[str]]:
-        replies = await asyncio.gather(*(generate(engine, f"{n} long words, " * 100, 2) for n in range(4)))
+        replies = await asyncio.gather(*(generate(engine, f"{n} long words, " * length(45, 100), 2) for n in range(4)))
         return [reply[-1] for reply in replies], reports
 
     ends, reports = with_engine(work, llamacpp_settings(window=1024, slots=4, stall_timeout_s=6.0))
@@ -324,7 +325,9 @@ def test_a_crash_loop_is_backed_off_refused_at_once_and_ends_by_itself() -> None
 
 
 def serve_embedded(folder: Path, temporary: Path) -> RunningServer:
-    return start_server(folder, config="[engine]\nslots = 1\nwindow = 512\n", environment={"TMPDIR": str(temporary)})
+    return start_server(
+        folder, config="[engine]\nslots = 1\nthreads = 1\nwindow = 512\n", environment={"TMPDIR": str(temporary)}
+    )
 
 
 def engine_of(server: RunningServer) -> psutil.Process:
@@ -371,7 +374,7 @@ def test_a_server_that_starts_leaves_the_folder_of_a_running_one_alone(tmp_path:
 def test_the_child_sees_none_of_our_settings(tmp_path: Path) -> None:
     server = start_server(
         tmp_path,
-        config="[engine]\nslots = 1\nwindow = 512\n",
+        config="[engine]\nslots = 1\nthreads = 1\nwindow = 512\n",
         environment={"SESTET_ACCESS_KEYS": "sk-sestet-sentinel-of-the-environment"},
     )
     try:

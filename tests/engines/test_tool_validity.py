@@ -18,6 +18,7 @@ import pytest
 from llguidance import LLMatcher, LLTokenizer
 
 from tests.engines.tool_schemas import GENERATED, TOOL_SETS, Schema, bounded, generated, generated_value, real_tools
+from tests.lengths import SOAK, length
 from tests.running import RunningServer, start_server
 
 pytestmark = [pytest.mark.engine, pytest.mark.slow]
@@ -26,7 +27,7 @@ MODEL: Final = "smollm2-135m-instruct"
 HEADERS: Final = {"anthropic-version": "2023-06-01"}  # the version that takes a temperature
 CONFIG: Final = '[engine]\nwindow = 1024\nslots = 4\nthreads = 1\n[tools]\nschemas = "extended"\n'
 AT_ONCE: Final = 4
-MAX_TOKENS: Final = 200
+MAX_TOKENS: Final = length(120, 200)
 QUESTIONS: Final = (
     "Go.",
     "What is the weather in Paris?",
@@ -217,20 +218,20 @@ def extended(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer
 
 
 def check(server: RunningServer, asked: Sequence[Asked], cut_max: float) -> None:
-    """Nothing is wrong, and so many are finished that this says something."""
+    """Nothing is wrong, and so many are finished that this says something. Of a few all may be cut."""
     told = list(ask_all(server.url, asked))
 
     assert [] == [(one.asked.name, one.problem, one.raw) for one in told if one.problem]
     assert len(asked) == len(told)
-    assert Counter(one.ending for one in told)["cut"] <= cut_max * len(told)
+    assert Counter(one.ending for one in told)["cut"] <= (cut_max if SOAK else 1) * len(told)
 
 
 def test_calls_of_generated_tools_satisfy_their_schemas(extended: RunningServer) -> None:
-    check(extended, list(generated_calls(Random("calls").sample(range(500), 5))), cut_max=0.6)
+    check(extended, list(generated_calls(Random("calls").sample(range(500), length(2, 5)))), cut_max=0.6)
 
 
 def test_calls_of_real_tools_satisfy_their_schemas(extended: RunningServer) -> None:
-    check(extended, list(real_calls(Random("real").sample(range(200), 3))), cut_max=0.7)
+    check(extended, list(real_calls(Random("real").sample(range(200), length(1, 3)))), cut_max=0.7)
 
 
 def test_calls_without_bounds_keep_to_their_schemas_as_far_as_they_go(extended: RunningServer) -> None:
@@ -239,4 +240,4 @@ def test_calls_without_bounds_keep_to_their_schemas_as_far_as_they_go(extended: 
 
 
 def test_structured_output_satisfies_its_schema(extended: RunningServer) -> None:
-    check(extended, list(outputs(Random("outputs").sample(range(300), 5))), cut_max=0.6)
+    check(extended, list(outputs(Random("outputs").sample(range(300), length(2, 5)))), cut_max=0.6)

@@ -21,6 +21,7 @@ import pytest
 from tests.contract.scenes import scripted_reply
 from tests.faults.wire import gauge, wait_for
 from tests.ledger_check import check as check_ledger
+from tests.lengths import length
 from tests.running import RunningServer, start_server
 
 pytestmark = pytest.mark.slow
@@ -182,7 +183,7 @@ def narrow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 
 
 # A leak shows as a 1; among so many of each kind, chance alone leaves this bound once in 10,000 times.
-PROBES = 60
+PROBES = length(25, 60)
 CHANCE = 4 * ((2 * PROBES + 1) / (12 * PROBES * PROBES)) ** 0.5
 
 
@@ -543,7 +544,7 @@ def test_two_servers_on_one_folder_keep_apart(narrow: Site, tmp_path: Path) -> N
     assert ["0", "1"] == folders
 
 
-KILLS = 5  # before a release: 50
+KILLS = length(4, 50)
 CLIENTS = 4
 PROMPTS = 10
 LARGE_BYTES = 4 * SNAPSHOT_BYTES

@@ -15,10 +15,11 @@ from tests.conftest import ServerFactory
 from tests.faults.conftest import SCRIPT
 from tests.faults.watch import under_watch
 from tests.faults.wire import body, connected, counting, events, gauge, post, read_until, wait_for
+from tests.lengths import length
 from tests.running import RunningServer
 
 FREE_WITHIN_S = 1.0
-ROUNDS = 5
+ROUNDS, ROUNDS_OF_THE_MODEL = length(2, 5), length(1, 2)
 RUNNING = "sestet_slots_running"
 WAITING = "sestet_queue_waiting"
 
@@ -49,7 +50,7 @@ def asking(port: int, fields: dict[str, object]) -> Iterator[socket.socket]:
 @pytest.mark.slow
 def test_whoever_leaves_frees_a_slot_within_a_second(serve: ServerFactory) -> None:
     """Two slots: a neighbour holds one from beginning to end. Each round leaves once while decoding, and once
-    while waiting, by every way there is to leave: 60 cuts."""
+    while waiting, by every way there is to leave: 12 cuts a round."""
     server = serve(script=SCRIPT.replace("slots = 64", "slots = 2"))
     ticks = body("TICK", max_tokens=100_000)
     freed_s = []
@@ -114,10 +115,10 @@ def test_a_client_that_leaves_is_settled_with_the_tokens_made_so_far(serve: Serv
 @pytest.mark.slow
 @pytest.mark.engine
 def test_the_embedded_model_stops_when_its_client_leaves(serve: ServerFactory) -> None:
-    server = serve(config="[engine]\nslots = 1\nwindow = 2048\n")
+    server = serve(config="[engine]\nslots = 1\nthreads = 1\nwindow = 2048\n")
     freed_s, next_s = [], []
     with under_watch(server):
-        for way, stream in [*itertools.product(WAYS, (True, False))] * 2:
+        for way, stream in [*itertools.product(WAYS, (True, False))] * ROUNDS_OF_THE_MODEL:
             with asking(server.port, counting(1_500, stream=stream)) as decoding:
                 wait_for(server, RUNNING, 1.0, 10)
                 # A reply that is not streamed tells nothing, so give it the time of a few tokens.
@@ -129,7 +130,7 @@ def test_the_embedded_model_stops_when_its_client_leaves(serve: ServerFactory) -
                 next_s.append(time.monotonic() - started)
                 assert 200 == after.status_code
 
-    assert 12 == len(freed_s)
+    assert 6 * ROUNDS_OF_THE_MODEL == len(freed_s)
     assert [] == [seconds for seconds in freed_s if seconds > FREE_WITHIN_S]
     # 1,500 tokens take half a minute or more; had one of them been gone on with, this would have waited for it.
     assert [] == [seconds for seconds in next_s if seconds > 15.0]

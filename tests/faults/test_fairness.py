@@ -15,13 +15,14 @@ import pytest
 from tests.conftest import ServerFactory
 from tests.faults.wire import gauge, wait_for
 from tests.ledger_check import Row, check
+from tests.lengths import length
 from tests.running import RunningServer
 
 ADMIN = "sk-sestet-admin-of-the-fairness-tests"
 SLOTS, QUEUE = 4, 24
 CROWD = 60  # requests of the flooding tenant at any time: more than run and wait together
 TICKS = 10
-OFFERED = 300
+OFFERED = length(150, 300)
 
 SCRIPT = f"""
 slots = {SLOTS}

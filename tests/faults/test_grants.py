@@ -33,6 +33,7 @@ from sestet.store.database import Database, open_database
 from sestet.store.directory import Directories
 from sestet.store.tables import api_keys, metadata, spend_limits, workspaces
 from tests.contract.errors import assert_contract_error
+from tests.lengths import length
 from tests.running import RunningServer, start_server
 
 ADMIN = "sk-sestet-admin-of-the-fault-tests"
@@ -304,7 +305,7 @@ def attempt(change: Callable[[], Key]) -> Key | None:
         return None
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=length(60, 300), deadline=None)
 @given(creator=rights, wanted=rights)
 def test_nobody_hands_out_more_than_they_have(administration: Administration, creator: Caller, wanted: Caller) -> None:
     key = attempt(lambda: administration.create_key(creator, next(key_ids), asked_for(wanted))[0])
@@ -318,7 +319,7 @@ def test_nobody_hands_out_more_than_they_have(administration: Administration, cr
     )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=length(30, 150), deadline=None)
 @given(creator=rights, wanted=rights.filter(lambda wanted: may(LOCAL, wanted)))
 def test_nobody_takes_more_than_they_have_by_what_is_there(
     administration: Administration, creator: Caller, wanted: Caller

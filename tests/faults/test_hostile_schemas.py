@@ -15,9 +15,9 @@ import psutil
 import pytest
 from llguidance import LLMatcher, LLTokenizer
 
-from tests.conftest import ServerFactory
 from tests.faults.watch import under_watch
 from tests.faults.wire import HEADERS
+from tests.lengths import length
 from tests.running import RunningServer, start_server
 
 Schema = dict[str, Any]
@@ -157,9 +157,9 @@ def posted(server: RunningServer, body: Schema) -> tuple[int, str, float]:
     return answer.status_code, message, time.monotonic() - started
 
 
-def warmed_up(server: RunningServer, model: str) -> RunningServer:
-    """Grammars are compiled by a process that is started with the first of them."""
-    status, message, _ = posted(server, request("tool", taking(a=TEXT), model))
+def warmed_up(server: RunningServer, model: str, new: str = "a") -> RunningServer:
+    """Grammars are compiled by a process that is started with the first of them that is `new`."""
+    status, message, _ = posted(server, request("tool", taking(**{new: TEXT}), model))
     assert status == 200, message
     return server
 
@@ -181,6 +181,7 @@ def engine_pids(server: RunningServer) -> list[int]:
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_a_hostile_schema_is_refused_or_taken_and_harms_nobody(picky: RunningServer, name: str) -> None:
+    warmed_up(picky, "scripted", name)  # the one before may have ended it
     schema = HOSTILE[name]()
     size = len(json.dumps(schema))
     with under_watch(picky, input_bytes=8 * size, engine_dies=True):  # the compiler of grammars may
@@ -193,41 +194,46 @@ def test_a_hostile_schema_is_refused_or_taken_and_harms_nobody(picky: RunningSer
     assert [] == [one for one in refused if paths[one[0]] not in one[2]]
 
 
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    """The schemas of the contract alone, as a server takes them by default."""
+    server = start_server(tmp_path_factory.mktemp("plain"), script="slots = 8\n")
+    yield warmed_up(server, "scripted")
+    server.stop()
+
+
 @pytest.mark.parametrize("name", ["allOf in allOf", "a pattern that backtracks", "itself", "no end of itself"])
-def test_examples_of_a_hostile_schema_harm_nobody(serve: ServerFactory, name: str) -> None:
+def test_examples_of_a_hostile_schema_harm_nobody(plain: RunningServer, name: str) -> None:
     """The examples are validated against it."""
-    server = warmed_up(serve(script=""), "scripted")
     body = request("tool", HOSTILE[name](), "scripted")
     body["tools"][0]["input_examples"] = [{"a": "a" * 64 + "!"}] * 100
-    with under_watch(server, engine_dies=True):
-        status, message, seconds = posted(server, body)
+    with under_watch(plain, engine_dies=True):
+        status, message, seconds = posted(plain, body)
 
     assert status in (200, 400), message
     assert seconds < ANSWER_MAX_S
 
 
 @pytest.mark.parametrize("count", [1_000, 10_000])
-def test_a_great_many_tools_are_refused_or_taken_and_harm_nobody(serve: ServerFactory, count: int) -> None:
-    server = warmed_up(serve(script=""), "scripted")
+def test_a_great_many_tools_are_refused_or_taken_and_harm_nobody(plain: RunningServer, count: int) -> None:
     schema = taking(path=TEXT, line={"type": "integer"})
     tools = [{"name": f"tool_{number}", "description": "x", "input_schema": schema} for number in range(count)]
     body = {**request("format", {}, "scripted"), "tools": tools}
     del body["output_config"]
-    with under_watch(server, input_bytes=8 * len(json.dumps(body)), engine_dies=True):
-        status, message, seconds = posted(server, body)
+    with under_watch(plain, input_bytes=8 * len(json.dumps(body)), engine_dies=True):
+        status, message, seconds = posted(plain, body)
 
     assert status in (200, 400), message
     assert seconds < ANSWER_MAX_S
 
 
-def test_hostile_schemas_of_many_clients_at_once_harm_nobody(serve: ServerFactory) -> None:
+def test_hostile_schemas_of_many_clients_at_once_harm_nobody(plain: RunningServer) -> None:
     """What takes the longest to compile, from more clients than there are turns to compile."""
-    server = warmed_up(serve(script="slots = 8\n"), "scripted")
     schema = HOSTILE["4,000 properties"]()
     bodies = [request("tool", {**schema, "description": str(number)}, "scripted") for number in range(8)]
     told: list[tuple[int, str, float]] = []
-    threads = [threading.Thread(target=lambda body=body: told.append(posted(server, body))) for body in bodies]
-    with under_watch(server, input_bytes=64 * 2**20, engine_dies=True):
+    threads = [threading.Thread(target=lambda body=body: told.append(posted(plain, body))) for body in bodies]
+    with under_watch(plain, input_bytes=64 * 2**20, engine_dies=True):
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -295,7 +301,7 @@ def test_real_weights_keep_to_a_hostile_schema_or_it_is_refused(small: RunningSe
 
 def answer(server: RunningServer, place: str, schema: Schema) -> tuple[int, str]:
     """Status, and for 200 what is wrong with the answer."""
-    body = request(place, schema, EMBEDDED, temperature=1.0, max_tokens=40)
+    body = request(place, schema, EMBEDDED, temperature=1.0, max_tokens=length(12, 40))
     if place != "format":
         body["tool_choice"] = {"type": "tool", "name": "t", "disable_parallel_tool_use": True}
     found = httpx2.post(f"{server.url}/v1/messages", json=body, headers=HEADERS, timeout=120)

@@ -167,7 +167,7 @@ def test_the_child_of_llamacpp_is_sent_known_fields_and_numbers_alone(tmp_path: 
     with tempfile.TemporaryDirectory(dir="/tmp") as temporary:
         server = start_server(
             tmp_path,
-            config="[engine]\nslots = 1\nwindow = 512\n",
+            config="[engine]\nslots = 1\nthreads = 1\nwindow = 512\n",
             environment={"TMPDIR": temporary},
         )
         try:

@@ -13,9 +13,10 @@ from tests.conftest import ServerFactory
 from tests.databases import KINDS, Kind, fresh_url
 from tests.faults.wire import body, wait_for
 from tests.ledger_check import Heard, Row, Visit, check, number_of, visits
+from tests.lengths import length
 from tests.unit.in_process import OWN_ID, application, ask
 
-REQUESTS: dict[Kind, int] = {"sqlite": 1_000, "postgresql": 200}
+REQUESTS: dict[Kind, int] = {"sqlite": length(300, 1_000), "postgresql": length(100, 200)}
 AT_THE_END = 40
 AT_ONCE = 64
 

@@ -10,7 +10,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import psutil
@@ -19,7 +19,7 @@ import pytest
 
 from sestet.store.answers import Answers, Claim
 from sestet.store.database import Database
-from sestet.store.servers import Servers, Swept
+from sestet.store.servers import STALE_S, Servers, Swept
 from tests.conftest import ServerFactory
 from tests.databases import database, database_url, postgresql
 from tests.fault_proxy import fault_proxy
@@ -297,3 +297,25 @@ def test_whose_clock_jumps_takes_nobody_for_dead(database: Database, tmp_path: P
 
     assert [Swept(0, 0)] * 3 == swept
     assert "running" == Answers(database, "server_ours").claim(claim, now + jump_us).outcome
+
+
+def test_who_is_elsewhere_and_has_not_been_heard_of_for_long_is_taken_for_dead(
+    database: Database, tmp_path: Path
+) -> None:
+    """Its request is closed, and whoever asked for it may ask again."""
+    now, seconds = time.time_ns() // 1_000, [0.0]
+    claim = Claim("wrkspc_default", "key", "digest", "req_1")
+    with database.writing() as connection:
+        add_request(connection, "req_1", server_id="server_other", started_at=now)
+    Servers(database, "server_other", tmp_path / "other").register(now)
+    Answers(database, "server_other").claim(claim, now)
+    ours = Servers(database, "server_ours", tmp_path / "ours", lambda: seconds[-1])
+    ours.register(now)
+    swept = []
+    for at in (0.0, 8.0, 16.0, STALE_S, STALE_S + 1):
+        seconds.append(at)
+        ours.beat(now)
+        swept.append(ours.sweep(now))
+
+    assert [*[Swept(0, 0)] * 4, Swept(1, 0)] == swept
+    assert "claimed" == Answers(database, "server_ours").claim(replace(claim, request_id="req_2"), now).outcome

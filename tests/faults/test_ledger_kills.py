@@ -16,11 +16,12 @@ from tests.conftest import ServerFactory
 from tests.databases import KINDS, Kind, fresh_url
 from tests.faults.wire import wait_for
 from tests.ledger_check import Heard, Row, Visit, check, number_of, rows, visit
+from tests.lengths import length
 from tests.running import RunningServer
 
-KILLS: dict[Kind, int] = {"sqlite": 4, "postgresql": 4}  # before a release: 100 of each
-SERVERS = 4  # at once
-LONGS = 6  # of each server, that are killed in the middle
+KILLS = length(2, 100)  # of each kind of database
+SERVERS = length(2, 4)  # at once
+LONGS = 9  # of each server, that are killed in the middle
 LOST_AT_MOST_S = 2.0  # on a busy machine; on a quiet one it is to be half of that
 
 LONG_PER_S = 100
@@ -110,7 +111,7 @@ def test_a_kill_loses_no_bill_and_bills_nobody_twice(serve: ServerFactory, tmp_p
         for heard in await asyncio.gather(*(until_killed(server, numbers, chance) for server in servers)):
             told.extend(heard)
 
-    for _ in range(KILLS[kind] // SERVERS):
+    for _ in range(KILLS // SERVERS):
         with ThreadPoolExecutor(SERVERS) as starters:
             asyncio.run(killed(list(starters.map(start, places))))
     for place in urls:

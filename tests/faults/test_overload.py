@@ -134,8 +134,8 @@ SHAPES: dict[str, Callable[[], object]] = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SHAPES)
-def test_a_huge_request_does_not_hold_up_the_others(serve: ServerFactory, name: str) -> None:
-    server = serve(script=SCRIPT)
+def test_a_huge_request_does_not_hold_up_the_others(open_server: RunningServer, name: str) -> None:
+    server = open_server
     content = json.dumps({**body(), "messages": SHAPES[name]()}, separators=(",", ":")).encode()
     assert len(content) < 32 * MIB
     found: list[Answer] = []

@@ -89,7 +89,7 @@ def test_nothing_said_by_or_to_a_model_is_told_elsewhere(keyed_server: RunningSe
 def test_the_engines_process_and_its_files_hold_no_prompt_and_no_key(serve: ServerFactory) -> None:
     with tempfile.TemporaryDirectory(dir="/tmp") as temporary:
         server = serve(
-            config='[engine]\nslots = 1\nwindow = 512\n[log]\nlevel = "debug"\n',
+            config='[engine]\nslots = 1\nthreads = 1\nwindow = 512\n[log]\nlevel = "debug"\n',
             environment={"SESTET_ACCESS_KEYS": KEY, "TMPDIR": temporary},
         )
         fields = {**body(PROMPT), "model": "smollm2-135m-instruct", "max_tokens": 8}

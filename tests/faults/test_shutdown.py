@@ -132,7 +132,7 @@ def test_a_queue_is_told_at_the_deadline_too(serve: ServerFactory) -> None:
 
 @pytest.mark.engine
 def test_no_engine_is_left_behind(serve: ServerFactory) -> None:
-    server = serve(config="[engine]\nslots = 1\nwindow = 512\n[server]\ndrain_s = 0.5\n")
+    server = serve(config="[engine]\nslots = 1\nthreads = 1\nwindow = 512\n[server]\ndrain_s = 0.5\n")
     engines = psutil.Process(server.pid).children()
     with connected(server.port) as stream:
         stream.sendall(post(counting(400, stream=True)))

@@ -48,8 +48,26 @@ async def hear(reader: asyncio.StreamReader) -> bytes:
     return received
 
 
+async def sip(port: int) -> int:
+    """Reads slowly, for longer than a reader may stall; how many bytes came."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1024)
+    writer.write(post(body("FLOOD", stream=True, max_tokens=150_000)))
+    total = 0
+    for _ in range(8):
+        await asyncio.sleep(0.5)
+        for _ in range(200):
+            chunk = await reader.read(65536)
+            assert chunk
+            total += len(chunk)
+    writer.close()
+    return total
+
+
 @pytest.mark.slow
-def test_slow_speakers_are_ended_in_time_and_hurt_nobody(open_server: RunningServer) -> None:
+def test_slow_speakers_are_ended_in_time_and_a_slow_reader_is_not_and_nobody_is_hurt(
+    open_server: RunningServer,
+) -> None:
+    """A little every second is reading: it may go on for longer than the server waits for one that does not."""
     port = open_server.port
     slow = b"a" * 40
     healthz = request_bytes(line="GET /healthz HTTP/1.1")
@@ -63,18 +81,21 @@ def test_slow_speakers_are_ended_in_time_and_hurt_nobody(open_server: RunningSer
         "silent body": (request_bytes(b"", length=1_000), b""),
     }
 
-    async def all_at_once() -> dict[str, list[tuple[float, bytes]]]:
+    async def all_at_once() -> tuple[int, dict[str, list[tuple[float, bytes]]]]:
         async with asyncio.timeout(60):
+            reading = asyncio.create_task(sip(port))
             gathered = {name: asyncio.gather(*(drip(port, *case) for _ in range(EACH))) for name, case in cases.items()}
-            return {name: await tasks for name, tasks in gathered.items()}
+            return await reading, {name: await tasks for name, tasks in gathered.items()}
 
     with under_watch(open_server):
-        found = asyncio.run(all_at_once())
+        read_bytes, found = asyncio.run(all_at_once())
+        wait_for(open_server, "sestet_slots_running", 0.0, 5)
 
     statuses = {
         name: {tuple(answer.status for answer in answers(received)) for _, received in given}
         for name, given in found.items()
     }
+    assert read_bytes > 2**20
     assert {
         "silent": {()},
         "slow first line": {(408,)},
@@ -118,25 +139,3 @@ def test_readers_that_stop_reading_are_cut_off_and_cost_little(open_server: Runn
 
     assert highest - before < EACH * STUCK_READER_BYTES_MAX + 8 * 2**20
     assert STALL_S - 1 < cut_s < STALL_S + 8
-
-
-@pytest.mark.slow
-def test_a_reader_that_reads_slowly_is_not_cut_off(open_server: RunningServer) -> None:
-    """A little every second is reading: it may go on for longer than the server waits for one that does not."""
-
-    async def sip() -> int:
-        reader, writer = await asyncio.open_connection("127.0.0.1", open_server.port, limit=1024)
-        writer.write(post(body("FLOOD", stream=True, max_tokens=150_000)))
-        total = 0
-        for _ in range(8):
-            await asyncio.sleep(0.5)
-            for _ in range(200):
-                chunk = await reader.read(65536)
-                assert chunk
-                total += len(chunk)
-        writer.close()
-        return total
-
-    with under_watch(open_server):
-        assert asyncio.run(sip()) > 2**20
-        wait_for(open_server, "sestet_slots_running", 0.0, 5)

@@ -8,7 +8,7 @@ import pytest
 from tests.conftest import ServerFactory
 from tests.faults.conftest import SCRIPT
 from tests.faults.watch import under_watch
-from tests.faults.wire import body, connected, post, read_until
+from tests.faults.wire import body, connected, post, read_until, wait_for
 from tests.running import RunningServer
 
 
@@ -40,23 +40,20 @@ def test_a_server_that_dies_is_told(serve: ServerFactory) -> None:
         kill()
 
 
-def test_a_slot_that_is_not_given_back_is_told(serve: ServerFactory) -> None:
-    server = serve(script=SCRIPT)
-
+def test_a_slot_that_is_not_given_back_is_told(open_server: RunningServer) -> None:
     def occupy(connection: socket.socket) -> None:
         connection.sendall(post(body("TICK", stream=True, max_tokens=10_000)))
         read_until(connection, b"tick")
 
     with (
-        connected(server.port) as left_behind,
+        connected(open_server.port) as left_behind,
         pytest.raises(AssertionError, match="left behind"),
-        under_watch(server),
+        under_watch(open_server, settle_s=1.0),
     ):
         occupy(left_behind)
+    wait_for(open_server, "sestet_slots_running", 0.0, 10)
 
 
-def test_a_server_that_holds_its_breath_is_told(serve: ServerFactory) -> None:
-    server = serve(script=SCRIPT)
-
-    with pytest.raises(AssertionError, match="p99"), under_watch(server, canary_max_s=0.0):
-        httpx2.get(f"{server.url}/healthz")
+def test_a_server_that_holds_its_breath_is_told(open_server: RunningServer) -> None:
+    with pytest.raises(AssertionError, match="p99"), under_watch(open_server, canary_max_s=0.0):
+        httpx2.get(f"{open_server.url}/healthz")

@@ -63,6 +63,7 @@ def under_watch(
     input_bytes: int = 0,
     canary_max_s: float = CANARY_MAX_S,
     engine_dies: bool = False,
+    settle_s: float = SETTLE_S,
 ) -> Iterator[Watch]:
     """Fails when the server or its engine is another one afterwards, when a client beside the test was answered
     late or wrongly, when memory, files or slots do not come back, or when a secret was seen anywhere."""
@@ -79,7 +80,7 @@ def under_watch(
     assert [] == [status for status, _ in watch.canary if status != 200]
     assert watch.canary_p99_s < CANARY_P99_S, f"p99 {watch.canary_p99_s:.3f} s, max {watch.canary_max_s:.3f} s"
     assert watch.canary_max_s < canary_max_s, f"p99 {watch.canary_p99_s:.3f} s, max {watch.canary_max_s:.3f} s"
-    after = settled(server, key, before)
+    after = settled(server, key, before, settle_s)
     assert before.pid == after.pid
     if not engine_dies:
         assert before.engines == after.engines
@@ -103,9 +104,9 @@ def footprint(server: RunningServer) -> Footprint:
         return Footprint(server.pid, engines, process.num_fds(), process.memory_info().rss)
 
 
-def settled(server: RunningServer, key: str | None, before: Footprint) -> Footprint:
+def settled(server: RunningServer, key: str | None, before: Footprint, settle_s: float) -> Footprint:
     """The footprint once files, slots and queue are as they were."""
-    deadline = time.monotonic() + SETTLE_S
+    deadline = time.monotonic() + settle_s
     while True:
         busy = [gauge(server, name, key) for name in ("sestet_slots_running", "sestet_queue_waiting")]
         now = footprint(server)

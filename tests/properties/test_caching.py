@@ -19,9 +19,10 @@ from sestet.gate.keys import Caller
 from sestet.services.caching import Clock
 from sestet.services.messages import Call
 from sestet.store.snapshots import SnapshotFolder
+from tests.lengths import length
 from tests.unit.in_process import House, Keeping, house
 
-CONVERSATIONS = 1_000
+CONVERSATIONS = length(200, 1_000)
 MODELS = {"scripted-20260101": 64, "claude-3-7-sonnet-20250219": 1_024}
 SYNTAX = next(row for row in profiles() if row.name == "scripted").tools
 WORDS = ("alpha ", "beta ", "gamma ", "delta ")
@@ -198,7 +199,7 @@ async def _compare(seed: int, tmp_path: Path) -> None:
     of: House | None = None
     folder = SnapshotFolder.open(tmp_path)
     for conversation in conversations(seed):
-        if number % 500 == 0:  # a server that starts again knows what the one before it knew
+        if number % (CONVERSATIONS // 2) == 0:  # a server that starts again knows what the one before it knew
             if of is not None:
                 await stop(of)
             of = await start(folder, time)

@@ -7,12 +7,15 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from sestet.engines.llamacpp.gguf import GgufError, read_facts
+from tests.lengths import length
 from tests.unit.engines.gguf_file import ARRAY, I32, SMALL, STRING, U32, Value, gguf, with_entry
 
 HONEST = gguf(SMALL)
 
 # The file of one test is written again for each example.
-in_one_folder = settings(max_examples=1000, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+in_one_folder = settings(
+    max_examples=length(150, 1000), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 
 NUMBERS = st.sampled_from([0, 1, 2, 3, 8, 9, 12, 13, 255, 2**16, 2**31, 2**32 - 1, 2**63, 2**64 - 1]).map(
     lambda number: struct.pack("<Q", number)

@@ -10,6 +10,7 @@ from sestet.contract.errors import ApiError
 from sestet.contract.requests import UNSUPPORTED, CountTokensRequest, MessagesRequest
 from sestet.dialects.anthropic import encode_error
 from sestet.dialects.json_body import parse
+from tests.lengths import length
 
 # Half characters and the numbers that JSON cannot say are in on purpose.
 TEXT = st.text(max_size=8)
@@ -54,25 +55,25 @@ def check(body: bytes) -> None:
             assert orjson.loads(encode_error(refused, "req_1", 0.0).body)["error"]["message"]
 
 
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=length(150, 1000), deadline=None)
 @given(st.binary(max_size=60))
 def test_any_bytes(body: bytes) -> None:
     check(body)
 
 
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=length(150, 1000), deadline=None)
 @given(st.dictionaries(KEYS, VALUES, max_size=4))
 def test_any_fields_put_into_a_good_request(fields: dict[str, object]) -> None:
     check(json.dumps({**GOOD, **fields}).encode())
 
 
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=length(150, 1000), deadline=None)
 @given(st.one_of(VALUES, st.lists(st.fixed_dictionaries({"role": SCALARS, "content": VALUES}), max_size=3)))
 def test_anything_as_messages(messages: object) -> None:
     check(json.dumps({**GOOD, "messages": messages}).encode())
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=length(100, 500), deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 80), st.binary(min_size=1, max_size=2)), min_size=1, max_size=3))
 def test_a_good_request_with_bytes_overwritten(patches: list[tuple[int, bytes]]) -> None:
     body = bytearray(json.dumps({**GOOD, "stop_sequences": ["\u00e9"], "top_p": 0.5}).encode())

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sestet.gate.limits import KINDS, Bucket, Kind, Limiter, Limits, Refusal, ScopeLimiter, Used
+from tests.lengths import length
 
 TICKS = 512
 HOUR = 3600 * TICKS
@@ -29,8 +30,8 @@ JUMPS = st.sampled_from([-1, -TICKS, -HOUR, HOUR, -40 * 24 * HOUR, 40 * 24 * HOU
 ACTIONS: st.SearchStrategy[Action] = st.sampled_from(["take", "take", "insist", "check", "produced", "correct"])
 STEPS = st.lists(st.tuples(WORKSPACES, st.one_of(ONWARD, ONWARD, JUMPS), ACTIONS, AMOUNTS), max_size=20)
 
-thorough = settings(max_examples=2000, deadline=None)
-brief = settings(max_examples=500, deadline=None)
+thorough = settings(max_examples=length(200, 2000), deadline=None)
+brief = settings(max_examples=length(100, 500), deadline=None)
 
 
 class Exact:

@@ -29,6 +29,8 @@ httpx2.alias_httpx()
 
 from httpx_sse import EventSource  # noqa: E402
 
+from tests.lengths import length  # noqa: E402
+
 ANY_TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
 LINE_ENDS = st.text('\r\n\u2028\u2029\x85\x0b\x0c\x1c\x1d\x1e\0 :\ufeff\U0001f600a"\\', max_size=30)
 TEXTS = st.lists(st.one_of(ANY_TEXT, LINE_ENDS), max_size=6)
@@ -83,7 +85,7 @@ readers = pytest.mark.parametrize("reader", [official, httpx_sse, strict])
 
 
 @readers
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=length(150, 1000), deadline=None)
 @given(texts=TEXTS, stop_sequence=st.one_of(ANY_TEXT, LINE_ENDS), places=st.lists(st.integers(0, 4000), max_size=20))
 @example(
     texts=["\r", "\n", "\r\n\r\n", "\u2028", "\x85", "\0", "data: x\n\n", "\ufeff"], stop_sequence="\n\n", places=[]
@@ -131,7 +133,7 @@ def test_any_error_survives(reader: Reader, message: str) -> None:
     ] == [(name, json.loads(body)) for name, body in reader([data])]
 
 
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=length(150, 1000), deadline=None)
 @given(st.one_of(ANY_TEXT, LINE_ENDS))
 def test_every_delta_is_two_lines_for_a_reader_that_splits_at_every_line_end_of_unicode(text: str) -> None:
     frame = encode_event(BlockDelta(0, "text", text), "req_1").decode()

@@ -7,6 +7,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from sestet.turn.stops import StopMatcher
+from tests.lengths import length
 
 # Few letters, so that stop sequences overlap, contain each other and nearly match all the time.
 LETTERS = st.text("ab\né", max_size=40)
@@ -29,7 +30,7 @@ def oracle(text: str, stops: Sequence[str]) -> tuple[str, str | None]:
     return text, None
 
 
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=length(150, 1000), deadline=None)
 @given(LETTERS, STOPS, st.lists(st.integers(0, 40), max_size=10))
 @example("abcd", ["abcd", "bc"], [1, 2, 3])
 @example("aab", ["ab", "aab", "b"], [1])
@@ -52,7 +53,7 @@ def test_the_match_is_the_naive_one_however_the_text_is_cut(text: str, stops: li
     assert (expected, match) == (released, found)
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=length(100, 500), deadline=None)
 @given(LETTERS, STOPS, st.lists(st.integers(0, 40), max_size=10))
 def test_no_text_is_held_that_could_not_become_a_match(text: str, stops: list[str], places: list[int]) -> None:
     matcher = StopMatcher(stops)

@@ -22,6 +22,7 @@ from sestet.contract.events import (
 )
 from sestet.turn.assemble import Assembler
 from sestet.turn.fold import fold
+from tests.lengths import length
 from tests.properties.test_stop_sequences import LETTERS, STOPS, cut, oracle
 
 PIECES = st.lists(st.text("ab\né", max_size=6), max_size=12)
@@ -72,7 +73,7 @@ def check_grammar(events: Sequence[Event]) -> None:
     assert sorted(spent) == spent
 
 
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=length(150, 1000), deadline=None)
 @given(PIECES, st.lists(st.integers(0, 3), min_size=1, max_size=5), STOPS, REASONS, LENGTH_REASONS)
 def test_every_stream_obeys_the_grammar(
     pieces: list[str], steps: list[int], stops: list[str], reason: FinishReason, length_reason: StopReason
@@ -80,7 +81,7 @@ def test_every_stream_obeys_the_grammar(
     check_grammar(told(deltas(pieces, steps, reason), stops, length_reason))
 
 
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=length(150, 1000), deadline=None)
 @given(LETTERS, STOPS, st.lists(st.integers(0, 40), max_size=10), REASONS, LENGTH_REASONS)
 def test_any_split_of_the_deltas_folds_to_the_same_message(
     text: str, stops: list[str], places: list[int], reason: FinishReason, length_reason: StopReason
@@ -93,7 +94,7 @@ def test_any_split_of_the_deltas_folds_to_the_same_message(
     assert (ended if match is None else "stop_sequence") == message.stop_reason
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=length(100, 500), deadline=None)
 @given(PIECES, STOPS)
 def test_usage_is_what_the_engine_had_counted_when_the_reply_ended(pieces: list[str], stops: list[str]) -> None:
     events = told(deltas(pieces, [1], "end"), stops, "max_tokens")

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.lengths import length
 from tests.unit.turn.families import FAMILIES, Family
 from tests.unit.turn.test_template import controls
 
@@ -38,7 +39,7 @@ def hostile(family: Family) -> st.SearchStrategy[str]:
 
 
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=length(60, 300), deadline=None)
 @given(data=st.data(), prefill=st.booleans())
 def test_no_text_adds_a_control_token(family: Family, data: st.DataObject, prefill: bool) -> None:
     guarded, unguarded = COMPILED[family.name]

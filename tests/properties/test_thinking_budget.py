@@ -42,6 +42,7 @@ from sestet.turn.seals import Opened, Owner, Seals, Verdict
 from sestet.turn.template import ChatTemplate
 from sestet.turn.thinking import ThinkingStyle
 from sestet.turn.thoughts import ThoughtPolicy
+from tests.lengths import length
 from tests.properties.test_stop_sequences import cut, oracle
 from tests.properties.test_streams import check_grammar
 from tests.running import RunningServer, start_server
@@ -50,7 +51,7 @@ from tests.unit.in_process import NOBODY, NOW_US, Ledger
 ID = "scripted-20260101"
 PROMPT = "<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n<think>\n"
 OPEN, CLOSE, CLOSING = "<think>", "</think>", "\n</think>\n\n"
-BATCHES, BATCH = 20, 100  # 2,000 cases
+BATCHES, BATCH = length(5, 20), 100
 
 SEALS = Seals([b"the secret of these generated cases"])
 OWNER = Owner(ID, "wrkspc_default")
@@ -362,7 +363,7 @@ def test_the_cases_are_as_hostile_as_they_should_be() -> None:
         ),
     }
 
-    assert [] == [(name, count) for name, count in counts.items() if count < 25]
+    assert [] == [(name, count) for name, count in counts.items() if count < BATCHES * 5 // 4]
 
 
 # What follows is said by an engine that does not care what it is sent, so that it can say anything at all.

@@ -17,6 +17,7 @@ from sestet.turn.assemble import Assembler
 from sestet.turn.fold import Block, Message, fold
 from sestet.turn.thinking import ThoughtSplitter
 from sestet.turn.tools import CallSplitter, ToolPlan
+from tests.lengths import length
 from tests.properties.test_stop_sequences import cut, oracle
 from tests.unit.thoughts import TAGS
 
@@ -142,7 +143,7 @@ def check_stream(events: Sequence[Event]) -> None:
         assert start.kind != "tool_use" or pieces[0] == ""
 
 
-@settings(max_examples=5000, deadline=None)
+@settings(max_examples=length(1000, 5000), deadline=None)
 @given(SAID, st.lists(st.integers(0, 400), max_size=25))
 def test_any_split_of_thoughts_text_and_calls_folds_to_the_same_message(said: Said, places: list[int]) -> None:
     events = told(said, cut(said.words, places))
@@ -154,13 +155,13 @@ def test_any_split_of_thoughts_text_and_calls_folds_to_the_same_message(said: Sa
     assert [json.loads(block.text) for block in message.content if block.kind == "tool_use"] == inputs
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=length(60, 300), deadline=None)
 @given(SAID)
 def test_a_reply_said_a_character_at_a_time_is_the_same_message(said: Said) -> None:
     assert fold(told(said, said.words)).content == fold(told(said, [said.words])).content
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=length(100, 500), deadline=None)
 @given(SAID, st.integers(0, 10**6), st.lists(st.integers(0, 400), max_size=10))
 def test_a_reply_cut_anywhere_holds_the_beginning_of_what_it_would_have_held(
     said: Said, end: int, places: list[int]

@@ -37,7 +37,6 @@ from sestet.engines.llamacpp.embedded import (
     WEIGHTS_SNAPSHOT,
     embedded_weights,
 )
-from sestet.engines.llamacpp.engine import LlamaCppEngine
 from sestet.engines.llamacpp.process import LlamaCppSettings
 from sestet.engines.scripted import Script, ScriptedEngine, ScriptError, read_script
 from sestet.gate import signing_keys
@@ -435,6 +434,9 @@ async def _engine(
             return ScriptedEngine(script, snapshots)
         except ScriptError as error:
             raise ConfigError(str(error)) from None
+    # aiohttp takes a quarter of a second to import, and only the link to a llama.cpp needs it.
+    from sestet.engines.llamacpp.engine import LlamaCppEngine  # noqa: PLC0415
+
     settings = LlamaCppSettings(
         model=one.path,
         window=config.engine.window,

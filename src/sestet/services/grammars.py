@@ -26,11 +26,13 @@ class Grammars:
         self,
         compile_grammar: Callable[[str], str],
         departure: Callable[[str, str, bool], str] = lambda _grammar, _text, _whole: "",
+        compile_max_s: float = COMPILE_MAX_S,
     ) -> None:
         """`compile_grammar` says what is wrong with a grammar, nothing if it can be used; `departure` what is wrong
-        with a text that is to keep to one. Both may block."""
+        with a text that is to keep to one. Both may block, the first for `compile_max_s` seconds at most."""
         self._compile = compile_grammar
         self._departure = departure
+        self._compile_max_s = compile_max_s
         self._known: OrderedDict[str, str] = OrderedDict()
         self._turn = asyncio.Semaphore(AT_ONCE)
 
@@ -58,7 +60,7 @@ class Grammars:
     async def _compiled(self, grammar: str, path: str) -> str:
         try:
             async with asyncio.timeout(_WAIT_MAX_S), self._turn:
-                async with asyncio.timeout(AT_ONCE * COMPILE_MAX_S):
+                async with asyncio.timeout(AT_ONCE * self._compile_max_s):
                     return await asyncio.to_thread(self._complaint, grammar)
         except TimeoutError:
             raise invalid("Schema is too complex for compilation.", path) from None

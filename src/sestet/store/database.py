@@ -7,6 +7,7 @@ import contextlib
 import os
 import stat
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -263,8 +264,7 @@ def _sqlite(url: URL, driver: Driver) -> Database:
         name = f"file:{quote(str(file))}?mode=rw"
         connection = dbapi2.connect(name, uri=True, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
         try:
-            (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
-            if mode != "wal":
+            if _with_write_ahead_log(connection) != "wal":
                 raise StoreError(f"{file}: this file system cannot hold a write-ahead log; use a local disk")
             # Neither a power cut nor a wild pointer may cost a bill: every commit is on the disk, no page is mapped.
             for setting in ("synchronous = FULL", "foreign_keys = ON", "mmap_size = 0"):
@@ -286,6 +286,21 @@ def _sqlite(url: URL, driver: Driver) -> Database:
     )
     event.listen(engine, "begin", _begin)
     return Database(engine, "sqlite", str(file), file)
+
+
+def _with_write_ahead_log(connection: dbapi2.Connection) -> str:
+    """The mode that the file has then. Of several that open a new file at once, SQLite refuses some without making them
+    wait for their turn."""
+    deadline = time.monotonic() + BUSY_S
+    while True:
+        try:
+            (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
+        except dbapi2.OperationalError as error:
+            if error.sqlite_errorcode != dbapi2.SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
+        else:
+            return str(mode)
 
 
 def _begin(connection: Connection) -> None:

@@ -6,7 +6,7 @@ import fcntl
 import os
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -32,15 +32,19 @@ class Swept:
 
 
 class Servers:
-    """This server's own entry, and the sweeping up after others. Every method blocks."""
+    """This server's own entry, and the sweeping up after others. Every method blocks. `clock` tells seconds, from any
+    beginning."""
 
-    def __init__(self, database: Database, server_id: str, outboxes: Path) -> None:
+    def __init__(
+        self, database: Database, server_id: str, outboxes: Path, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._database = database
         self._server_id = server_id
         self._outboxes = outboxes
+        self._clock = clock
         self._lock: int | None = None
         self._heard: dict[str, tuple[int, float]] = {}
-        self._beaten = time.monotonic()
+        self._beaten = self._clock()
 
     @property
     def lock(self) -> int:
@@ -65,7 +69,7 @@ class Servers:
 
     def beat(self, now: int) -> None:
         """Says that this server lives, again if another one has thought it dead."""
-        if time.monotonic() - self._beaten > STALE_S / 2:
+        if self._clock() - self._beaten > STALE_S / 2:
             self._heard.clear()  # the database was away for all, so nobody's heartbeat could go on
         with self._database.plainly(), self._database.writing() as connection:
             statement = self._database.insert(servers).values(
@@ -74,7 +78,7 @@ class Servers:
             connection.execute(
                 statement.on_conflict_do_update(index_elements=[servers.c.id], set_={"heartbeat_at": now})
             )
-        self._beaten = time.monotonic()
+        self._beaten = self._clock()
 
     def leave(self, now: int) -> None:
         """Nothing more comes from this server; what it could not settle is closed."""
@@ -130,9 +134,9 @@ class Servers:
         measured here, so that nobody's wall clock can make a server look dead."""
         heartbeat, since = self._heard.get(server.id, (None, 0.0))
         if heartbeat != server.heartbeat_at:
-            self._heard[server.id] = (server.heartbeat_at, time.monotonic())
+            self._heard[server.id] = (server.heartbeat_at, self._clock())
             return False
-        return time.monotonic() - since > STALE_S
+        return self._clock() - since > STALE_S
 
     def _recover(self, path: Path) -> int:
         outbox = Outbox(path)

@@ -3,7 +3,8 @@
 import asyncio
 import json
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from functools import cache
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from openapi_spec_validator import validate as validate_openapi
 
 from sestet.server.compose import Application
 from sestet.server.gate import PUBLIC
+from tests.background import BackgroundLoop
 from tests.unit.in_process import Answer, application, ask
 
 BODY: dict[str, Any] = {
@@ -32,6 +34,41 @@ ROUTES = [
 ]
 
 
+class Shared:
+    """Applications that are only asked, one for each configuration."""
+
+    def __init__(self) -> None:
+        self._loop = BackgroundLoop()
+        self._opened: dict[str, Application] = {}
+
+    def ask(self, sections: Mapping[str, Any], *request: Any, **options: Any) -> Answer:
+        built_with = str(sections)
+        if built_with not in self._opened:
+            self._opened[built_with] = self._loop.run(_composed(sections))
+        return self._loop.run(ask(self._opened[built_with], *request, **options))
+
+    def close(self) -> None:
+        for one in self._opened.values():
+            self._loop.run(one.stop())
+        self._loop.close()
+
+
+async def _composed(sections: Mapping[str, Any]) -> Application:
+    return await application(**sections)
+
+
+@cache
+def shared() -> Shared:
+    return Shared()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def closed() -> Iterator[None]:
+    yield
+    shared().close()
+    shared.cache_clear()
+
+
 def visit(play: Callable[[Application], Awaitable[Any]], **sections: Mapping[str, Any]) -> Any:
     """Runs this against an application of its own."""
 
@@ -48,7 +85,8 @@ def visit(play: Callable[[Application], Awaitable[Any]], **sections: Mapping[str
 def answer(
     method: str, path: str, body: Any = None, *, sections: Mapping[str, Any] | None = None, **options: Any
 ) -> Answer:
-    return visit(lambda app: ask(app, method, path, body, **options), **(sections or {}))  # type: ignore[no-any-return]
+    """From an application that others ask too."""
+    return shared().ask(sections or {}, method, path, body, **options)
 
 
 async def let_others_run() -> None:

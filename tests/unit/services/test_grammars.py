@@ -156,7 +156,7 @@ def test_a_compiler_that_takes_too_long_is_not_waited_for() -> None:
     async def run() -> ApiError:
         try:
             with pytest.raises(ApiError) as caught:
-                await Grammars(stuck).checked("slow", PATH)
+                await Grammars(stuck, compile_max_s=0.2).checked("slow", PATH)
             return caught.value
         finally:
             stuck.release.set()
@@ -168,7 +168,7 @@ def test_compilers_that_take_too_long_do_not_keep_others_from_theirs() -> None:
     stuck = Stuck()
 
     async def run() -> str:
-        known = Grammars(stuck)
+        known = Grammars(stuck, compile_max_s=0.2)
         slow = [asyncio.create_task(known.checked(f"slow {number}", PATH)) for number in range(2 * grammars.AT_ONCE)]
         try:
             refusals = await asyncio.gather(*slow, return_exceptions=True)

@@ -7,6 +7,7 @@ import threading
 import time
 import traceback
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -368,6 +369,22 @@ def test_writers_that_look_before_they_write_take_turns(sqlite: Database) -> Non
     other.close()
 
     assert 80 == generation(sqlite)
+
+
+def test_who_opens_a_file_without_a_log_yet_waits_for_who_writes_to_it(tmp_path: Path) -> None:
+    """SQLite itself refuses that at once, whatever its timeout: two servers that start on a new file do it."""
+    file = tmp_path / "new.db"
+    with closing(dbapi2.connect(str(file), isolation_level=None, check_same_thread=False)) as writer:
+        writer.execute("CREATE TABLE one (id)")
+        writer.execute("BEGIN IMMEDIATE")
+        ending = threading.Timer(0.3, writer.execute, ["ROLLBACK"])
+        ending.start()
+        opened = open_database(f"sqlite:///{file}")
+        revision = opened.revision()
+        ending.join()
+    opened.close()
+
+    assert revision is None
 
 
 @pytest.mark.slow

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from sestet.store.snapshots import TICK_NS, Prefix, Snapshot, SnapshotError, SnapshotFolder
+from tests.lengths import length
 
 IDENTITY = "llamacpp 1, weights 2"
 PREFIXES = (
@@ -23,7 +24,7 @@ PREFIXES = (
 )
 CONTENT = bytes(range(256)) * 10_000  # more than is read at once
 OURS = {"key", "lock"}
-ROUNDS = 20
+ROUNDS = length(6, 20)
 ROOT = Path(__file__).parents[3]
 
 Corruption = Callable[[Path], None]

@@ -13,18 +13,20 @@ from typing import Any
 from sqlalchemy import event
 
 from sestet.store.database import Database, open_database
+from tests.lengths import length
 
 TOGETHER = 6
+STEP = length(3, 1)  # from one statement that a process is killed at to the next
 
 
 def killed(url: str, migrations: Path) -> list[str | None]:
-    """Kills an upgrade at its first statement, then one at its second, until one ends; the revision after each."""
+    """Kills an upgrade at its first statement, then one a step later, until one ends; the revision after each."""
     revisions: list[str | None] = []
     while True:
         child = os.fork()
         if child == 0:
             database = open_database(url)
-            die_at(database, len(revisions) + 1)
+            die_at(database, STEP * len(revisions) + 1)
             database.upgrade(migrations)
             os._exit(0)
         _, status = os.waitpid(child, 0)
