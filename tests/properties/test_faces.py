@@ -14,6 +14,7 @@ from sestet.contract.deltas import Generation
 from sestet.engines.scripted import ScriptedReply
 from sestet.ledger.entry import Settlement
 from tests.faces import DIALECTS, NoWords
+from tests.lengths import length
 from tests.unit.gates import door
 from tests.unit.in_process import ask, house
 
@@ -129,7 +130,7 @@ DOOR = door(OF)
 
 
 @given(calls())
-@settings(max_examples=2_000, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+@settings(max_examples=length(300, 2_000), deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
 def test_every_dialect_asks_the_engine_the_same_and_pays_the_same(request: Mapping[str, Any]) -> None:
     expected = asyncio.run(came_of(request, "anthropic"))
     for dialect in DIALECTS.keys() - {"anthropic"}:

@@ -11,7 +11,7 @@ from sestet.contract.errors import ApiError
 from sestet.contract.events import BlockDelta, Event, MessageDelta, MessageStart, MessageStop, Usage
 from sestet.contract.requests import CountTokensRequest, MessagesRequest
 from sestet.contract.versions import OLDEST
-from sestet.dialects.anthropic import decode_messages
+from sestet.dialects.json_body import parse
 from sestet.engines.scripted import ScriptedReply
 from sestet.gate.keys import Caller
 from sestet.services.messages import Call
@@ -437,7 +437,7 @@ def read(of: House, tail: str) -> str:
     async def run() -> str:
         try:
             body = f'{{"model": "{OWN_ID}", "max_tokens": 10, {tail}}}'.encode()
-            reply = await of.messages.reply(decode_messages(body), call())
+            reply = await of.messages.reply(parse(body, MessagesRequest), call())
             return fold([event async for event in reply.events]).stop_reason
         except ApiError as error:
             return error.kind
