@@ -42,6 +42,7 @@ def ask(server: RunningServer, fields: dict[str, object]) -> Answer:
 
 @pytest.mark.parametrize("fault", ["CRASH LATER", "ERROR LATER", "SHORT", "HANG"])
 def test_a_fault_in_the_middle_is_an_error_event_and_a_clean_end(open_server: RunningServer, fault: str) -> None:
+    wait_for(open_server, "sestet_engine_ready", 1.0, 5)  # another fault may just have been
     with under_watch(open_server):
         answer = ask(open_server, body(fault, stream=True))
 

@@ -188,9 +188,11 @@ def test_a_hostile_schema_is_refused_or_taken_and_harms_nobody(picky: RunningSer
         told = [(place, *posted(picky, request(place, schema, "scripted"))) for place in PLACES]
 
     assert [] == [one for one in told if one[1] not in (200, 400) or one[3] > ANSWER_MAX_S]
-    # A refusal says where, but for one of the whole prompt, which holds the schema.
+    # A refusal says where, but for one of the whole prompt, which holds the schema. What takes almost all of the time
+    # that a schema has may be too much beside the rest of the tools' grammar.
     paths = {"format": "output_config.format.schema", "tool": "tools.0", "strict tool": "tools.0"}
-    refused = [one for one in told if one[1] == 400 and "prompt is too long" not in one[2]]
+    whole = ("prompt is too long", "tools: the schema cannot be used: it is too complex to compile")
+    refused = [one for one in told if one[1] == 400 and not any(words in one[2] for words in whole)]
     assert [] == [one for one in refused if paths[one[0]] not in one[2]]
 
 

@@ -35,6 +35,8 @@ __all__ = ["database", "database_url"]  # fixtures
 
 FAILING = QUICK.replace('say = ["tick "]', 'say = ["tick "]\nthen = "error"')
 FREE_WITHIN_S = 20.0
+# Replies that have come to their end; whether their bill is written is another matter.
+SETTLED = "sestet_replies_total"
 GONE = r'sestet_http_requests_total\{.*status="499"\}'
 
 
@@ -58,7 +60,7 @@ def test_who_leaves_while_the_bill_is_written_is_not_answered_anew(serve: Server
             writer = writer_of(server)
             writer.suspend()
             leaving = tasks.create_task(ask(client, server, 1))
-            await asyncio.to_thread(wait_for, server, "sestet_ledger_backlog", 1.0, 10)
+            await asyncio.to_thread(wait_for, server, SETTLED, 2.0, 10)
             leaving.cancel()
             await asyncio.to_thread(wait_for, server, GONE, 1.0, 10)
             writer.resume()
@@ -80,7 +82,7 @@ def test_what_a_killed_server_still_writes_is_the_one_bill(serve: ServerFactory)
             writer = writer_of(first)
             writer.suspend()
             cut = asyncio.create_task(ask(client, first, 1))
-            await asyncio.to_thread(wait_for, first, "sestet_ledger_backlog", 1.0, 10)
+            await asyncio.to_thread(wait_for, first, SETTLED, 2.0, 10)
             first.process.kill()
             await cut
             again = asyncio.create_task(insist(client, second, 1, "FAST"))

@@ -73,6 +73,7 @@ def test_slow_speakers_are_ended_in_time_and_a_slow_reader_is_not_and_nobody_is_
     healthz = request_bytes(line="GET /healthz HTTP/1.1")
     cases = {
         "silent": (b"", b""),
+        "line ends and nothing else": (b"\r\n", b"\r\n" * 40),
         "slow first line": (b"GET /he", slow),
         "slow headers": (b"POST /v1/messages HTTP/1.1\r\nHost: 127.0.0.1\r\nX-A: ", slow),
         "slow headers of a second request": (healthz + b"GET /healthz HTTP/1.1\r\nX-A: ", slow),
@@ -98,6 +99,7 @@ def test_slow_speakers_are_ended_in_time_and_a_slow_reader_is_not_and_nobody_is_
     assert read_bytes > 2**20
     assert {
         "silent": {()},
+        "line ends and nothing else": {(408,)},
         "slow first line": {(408,)},
         "slow headers": {(408,)},
         "slow headers of a second request": {(200, 408)},

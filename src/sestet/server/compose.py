@@ -30,6 +30,7 @@ from sestet.config import (
 )
 from sestet.contract.requests import Effort
 from sestet.contract.thinking import ThinkingType
+from sestet.engines.llamacpp import open_llamacpp
 from sestet.engines.llamacpp.embedded import (
     WEIGHTS_ALIASES,
     WEIGHTS_ID,
@@ -434,9 +435,6 @@ async def _engine(
             return ScriptedEngine(script, snapshots)
         except ScriptError as error:
             raise ConfigError(str(error)) from None
-    # aiohttp takes a quarter of a second to import, and only the link to a llama.cpp needs it.
-    from sestet.engines.llamacpp.engine import LlamaCppEngine  # noqa: PLC0415
-
     settings = LlamaCppSettings(
         model=one.path,
         window=config.engine.window,
@@ -449,7 +447,7 @@ async def _engine(
     def report(event: str, facts: Mapping[str, object]) -> None:
         metrics.engine_event(event, {"weights": one.id, **facts})
 
-    engine = LlamaCppEngine(settings, report)
+    engine = open_llamacpp(settings, report)
     await engine.start()
     started.append(engine)
     return engine

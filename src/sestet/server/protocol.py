@@ -28,6 +28,7 @@ class GuardedProtocol(HttpToolsProtocol):
         super().connection_made(transport)  # type: ignore[arg-type]
         self._in_headers = True
         self._received = 0
+        self.url = b""  # until there is one
         self._answering: RequestResponseCycle | None = None
         self._timer: asyncio.TimerHandle | None = self.loop.call_later(HEADER_TIMEOUT_S, self._headers_late)
 
