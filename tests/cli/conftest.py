@@ -8,7 +8,7 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from sestet.cli.failure import Failure
-from sestet.cli.main import app
+from sestet.cli.main import application
 from tests.cli.hub import Hub, running
 
 Run = Callable[..., Result]
@@ -32,7 +32,7 @@ def run() -> Run:
     """`run("pull", ..., env={...})`: what the command printed, and how it ended."""
 
     def invoke(*arguments: str, env: dict[str, str | None] | None = None, stdin: str = "") -> Result:
-        return CliRunner().invoke(app, list(arguments), input=stdin, env={**CLEAN, **(env or {})})
+        return CliRunner().invoke(application(arguments), list(arguments), input=stdin, env={**CLEAN, **(env or {})})
 
     return invoke
 
