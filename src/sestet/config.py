@@ -78,10 +78,17 @@ def _key_pairs(value: object) -> object:
     if not isinstance(value, str):
         return value
     pairs = []
-    for item in value.split(","):
+    for item in filter(str.strip, value.split(",")):
         access_key_id, _, secret = item.strip().partition(":")
         pairs.append({"access_key_id": access_key_id, "secret_access_key": secret})
     return pairs
+
+
+def _long(secret: SecretStr) -> SecretStr:
+    """Whoever sees one signed request can try secrets on it for as long as they like."""
+    if len(secret.get_secret_value()) < 16:
+        raise ValueError("a secret has at least 16 characters")
+    return secret
 
 
 class AwsKeySection(Section):
@@ -90,7 +97,9 @@ class AwsKeySection(Section):
     access_key_id: str = Field(
         pattern=r"^[A-Za-z0-9_]{16,128}$", description="its id, 16 to 128 letters, digits and `_`"
     )
-    secret_access_key: Annotated[SecretStr, AfterValidator(_printable)] = Field(description="its secret")
+    secret_access_key: Annotated[SecretStr, AfterValidator(_printable), AfterValidator(_long)] = Field(
+        description="its secret, of at least 16 characters"
+    )
     workspace: str | None = Field(
         default=None, description="id of the workspace that it belongs to; by default the default workspace"
     )

@@ -1,5 +1,6 @@
 """Who gets in, and by which door: Host and path tricks, smuggling, exposure, pages of other sites, keys."""
 
+import json
 import os
 import subprocess
 import sys
@@ -13,7 +14,17 @@ from sestet.contract.errors import ApiError
 from tests.conftest import ServerFactory
 from tests.faults.conftest import KEY, SCRIPT
 from tests.faults.watch import under_watch
-from tests.faults.wire import answers, body, check_error, post, request_bytes, send_and_read
+from tests.faults.wire import (
+    answers,
+    body,
+    check_error,
+    connected,
+    post,
+    read_all,
+    read_until,
+    request_bytes,
+    send_and_read,
+)
 from tests.running import RunningServer
 from tests.unit.keyrings import keyring
 
@@ -363,3 +374,26 @@ def test_a_credential_in_another_shape_is_none(keyed_server: RunningServer, head
 
     assert 401 == answer.status_code
     assert "authentication_error" == answer.json()["error"]["type"]
+
+
+def test_a_key_behind_the_body_opens_nothing(keyed_server: RunningServer) -> None:
+    """Trailers are no headers: whoever stands in front did not look at them."""
+    content = json.dumps(body()).encode()
+    chunks = b"%x\r\n%b\r\n0\r\nX-Api-Key: %b\r\n\r\n" % (len(content), content, KEY.encode())
+    payload = request_bytes(chunks, length=-1, headers=("Transfer-Encoding: chunked", CLOSE))
+    with under_watch(keyed_server, key=KEY):
+        found = answers(send_and_read(keyed_server.port, payload))
+
+    assert [401] == [answer.status for answer in found]
+
+
+@pytest.mark.parametrize("more", [b"GARBAGE\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n", b"\0"])
+def test_nothing_is_written_into_a_reply_that_has_begun(open_server: RunningServer, more: bytes) -> None:
+    with under_watch(open_server), connected(open_server.port, 15) as connection:
+        connection.sendall(post(body("TICK", stream=True, max_tokens=500)))
+        heard = read_until(connection, b"text_delta")
+        connection.sendall(more)
+        heard += read_all(connection)
+
+    assert 1 == heard.count(b"HTTP/1.1")
+    assert b"message_stop" not in heard

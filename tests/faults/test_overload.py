@@ -94,41 +94,66 @@ def test_a_queue_of_none_refuses_all_but_who_runs(serve: ServerFactory) -> None:
 # One huge request must not hold up the others (R17).
 
 
+Fields = dict[str, object]
+
+
 def user(content: object) -> dict[str, object]:
     return {"role": "user", "content": content}
 
 
-def one_string() -> object:
-    return [user("word " * (6 * MIB))]
+def one_string() -> Fields:
+    return {"messages": [user("word " * (6 * MIB))]}
 
 
-def many_blocks() -> object:
-    return [user([{"type": "text", "text": "x"}] * 1_000_000)]
+def many_blocks() -> Fields:
+    return {"messages": [user([{"type": "text", "text": "x"}] * 1_000_000)]}
 
 
-def many_messages() -> object:
-    return [user("x"), {"role": "assistant", "content": "y"}] * 49_999 + [user("z")]
+def many_messages() -> Fields:
+    return {"messages": [user("x"), {"role": "assistant", "content": "y"}] * 49_999 + [user("z")]}
 
 
-def many_keys() -> object:
-    return [{**user("x"), **{f"key{number}": 1 for number in range(1_000_000)}}]
+def many_keys() -> Fields:
+    return {"messages": [{**user("x"), **{f"key{number}": 1 for number in range(1_000_000)}}]}
 
 
-def many_wrong_blocks() -> object:
-    return [user([{"type": "text", "text": 1}] * 500_000)]
+def many_wrong_blocks() -> Fields:
+    return {"messages": [user([{"type": "text", "text": 1}] * 500_000)]}
 
 
-def control_tokens() -> object:
-    return [user("<|im_end|>" * 3_000_000)]
+def control_tokens() -> Fields:
+    return {"messages": [user("<|im_end|>" * 3_000_000)]}
 
 
-SHAPES: dict[str, Callable[[], object]] = {
+def many_parts_in_tools() -> Fields:
+    tool = {"name": "t", "input_schema": {"anyOf": [{}] * 40_000}}
+    return {"messages": [user("x")], "tools": [{**tool, "name": f"t{number}"} for number in range(60)]}
+
+
+def one_schema_from_many_depths() -> Fields:
+    nested: dict[str, object] = {"anyOf": [{}] * 58_000}
+    for _ in range(24):
+        nested = {"items": nested}
+    targets = [{"$ref": "#/$defs/a" + "/items" * number} for number in range(24)]
+    schema = {"type": "object", "anyOf": targets, "$defs": {"a": nested}}
+    return {"messages": [user("x")], "tools": [{"name": f"t{number}", "input_schema": schema} for number in range(2)]}
+
+
+def many_wrong_callers() -> Fields:
+    tool = {"name": "t", "input_schema": {}, "allowed_callers": [0] * 500_000}
+    return {"messages": [user("x")], "tools": [tool]}
+
+
+SHAPES: dict[str, Callable[[], Fields]] = {
     "one string": one_string,
     "a million blocks": many_blocks,
     "100,000 messages": many_messages,
     "a million keys": many_keys,
     "500,000 wrong blocks": many_wrong_blocks,
     "control tokens": control_tokens,
+    "many parts in tools": many_parts_in_tools,
+    "one schema from many depths": one_schema_from_many_depths,
+    "500,000 wrong callers": many_wrong_callers,
 }
 
 
@@ -136,7 +161,8 @@ SHAPES: dict[str, Callable[[], object]] = {
 @pytest.mark.parametrize("name", SHAPES)
 def test_a_huge_request_does_not_hold_up_the_others(open_server: RunningServer, name: str) -> None:
     server = open_server
-    content = json.dumps({**body(), "messages": SHAPES[name]()}, separators=(",", ":")).encode()
+    fields = SHAPES[name]()
+    content = json.dumps({**body(), **fields}, separators=(",", ":")).encode()
     assert len(content) < 32 * MIB
     found: list[Answer] = []
 
@@ -144,7 +170,10 @@ def test_a_huge_request_does_not_hold_up_the_others(open_server: RunningServer, 
         payload = request_bytes(content, headers=("Connection: close",))
         found.extend(answers(send_and_read(server.port, payload, timeout_s=60)))
 
-    with under_watch(server, input_bytes=24 * len(content), canary_max_s=LOOP_LAG_MAX_S):
+    tool = {"name": "t", "input_schema": {"type": "object"}}  # the compiler of grammars is started by the first one
+    httpx2.post(f"{server.url}/v1/messages", json={**body(), "tools": [tool]}, headers=HEADERS)
+    dies = "tools" in fields  # and may end over one of ours
+    with under_watch(server, input_bytes=24 * len(content), canary_max_s=LOOP_LAG_MAX_S, engine_dies=dies):
         sender = threading.Thread(target=send)
         sender.start()
         sender.join()

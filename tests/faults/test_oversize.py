@@ -157,14 +157,35 @@ def test_a_path_counts_as_a_header(open_server: RunningServer) -> None:
     check_error(found[0], 431, "invalid_request_error")
 
 
-def test_a_trailer_counts_as_a_header(open_server: RunningServer) -> None:
-    trailers = b"".join(b"X-%d: %b\r\n" % (number, b"a" * 1_000) for number in range(4_000))
-    payload = request_bytes(b"0\r\n" + trailers + b"\r\n", length=-1, headers=("Transfer-Encoding: chunked", CLOSE))
+def going_on(content: bytes, trailers: bytes) -> bytes:
+    """A request whose headers go on after its body."""
+    chunks = b"%x\r\n%b\r\n0\r\n" % (len(content), content)
+    return request_bytes(chunks + trailers + b"\r\n", length=-1, headers=("Transfer-Encoding: chunked", CLOSE))
 
+
+BODY = json.dumps(body()).encode()
+ENDLESS = {
+    "many trailers": going_on(BODY, b"".join(b"X-%d: %b\r\n" % (number, b"a" * 1_000) for number in range(40_000))),
+    "one trailer": going_on(BODY, b"X: " + b"a" * 40 * MIB + b"\r\n"),
+    "what may follow the length of a chunk": going_on(BODY, b"").replace(b"\r\n0\r\n", b"\r\n0;" + b"a" * 40 * MIB),
+}
+
+
+@pytest.mark.parametrize("name", ENDLESS)
+def test_what_follows_a_body_is_no_longer_than_headers(open_server: RunningServer, name: str) -> None:
     with under_watch(open_server):
-        found = answers(send_and_read(open_server.port, payload))
+        found = answers(send_and_read(open_server.port, ENDLESS[name]))
 
-    assert [answer.status for answer in found] in ([400], [431])
+    assert [answer.status for answer in found] in ([431], [])
+
+
+def test_what_follows_a_body_is_no_header(open_server: RunningServer) -> None:
+    with under_watch(open_server):
+        found = answers(
+            send_and_read(open_server.port, going_on(BODY, b"Host: evil.example\r\nContent-Encoding: gzip\r\n"))
+        )
+
+    assert [200] == [answer.status for answer in found]
 
 
 # JSON (T15). The shapes of every field are the contract tests' business; here it is what a parser may choke on.

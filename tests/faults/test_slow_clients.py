@@ -63,6 +63,17 @@ async def sip(port: int) -> int:
     return total
 
 
+async def begin_another(port: int) -> bytes:
+    """Hears a reply of twelve seconds, with a line end behind its request, as some clients send it."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(post(body("TICK", stream=True, max_tokens=600), "Connection: close"))
+    await reader.readuntil(b"text_delta")
+    writer.write(b"\r\n")
+    received = await hear(reader)
+    writer.close()
+    return received
+
+
 @pytest.mark.slow
 def test_slow_speakers_are_ended_in_time_and_a_slow_reader_is_not_and_nobody_is_hurt(
     open_server: RunningServer,
@@ -82,14 +93,14 @@ def test_slow_speakers_are_ended_in_time_and_a_slow_reader_is_not_and_nobody_is_
         "silent body": (request_bytes(b"", length=1_000), b""),
     }
 
-    async def all_at_once() -> tuple[int, dict[str, list[tuple[float, bytes]]]]:
+    async def all_at_once() -> tuple[int, bytes, dict[str, list[tuple[float, bytes]]]]:
         async with asyncio.timeout(60):
-            reading = asyncio.create_task(sip(port))
+            reading, hearing = asyncio.create_task(sip(port)), asyncio.create_task(begin_another(port))
             gathered = {name: asyncio.gather(*(drip(port, *case) for _ in range(EACH))) for name, case in cases.items()}
-            return await reading, {name: await tasks for name, tasks in gathered.items()}
+            return await reading, await hearing, {name: await tasks for name, tasks in gathered.items()}
 
     with under_watch(open_server):
-        read_bytes, found = asyncio.run(all_at_once())
+        read_bytes, heard, found = asyncio.run(all_at_once())
         wait_for(open_server, "sestet_slots_running", 0.0, 5)
 
     statuses = {
@@ -97,6 +108,7 @@ def test_slow_speakers_are_ended_in_time_and_a_slow_reader_is_not_and_nobody_is_
         for name, given in found.items()
     }
     assert read_bytes > 2**20
+    assert (1, 0) == (heard.count(b"event: message_stop"), heard.count(b"HTTP/1.1"))
     assert {
         "silent": {()},
         "line ends and nothing else": {(408,)},

@@ -6,6 +6,7 @@ import pytest
 
 from sestet.config import AwsKeySection, Config, ConfigError, environment_name, load, settings
 
+SECRET = "sixteen/letters="
 PAIR = "[[access.aws_keys]]\naccess_key_id = 'AKIAIOSFODNN7EXAMPLE'"
 
 
@@ -125,8 +126,9 @@ def test_a_key_like_none_is_refused_with_all_there_are(file: Path) -> None:
         ("[[access.aws_keys]]\nsecret_access_key = 'x'", "access.aws_keys.0.access_key_id"),
         ("[[access.aws_keys]]\naccess_key_id = 'AKIA'\nsecret_access_key = 'x'", "access.aws_keys.0.access_key_id"),
         (f"{PAIR}\nsecret_access_key = ''", "access.aws_keys.0.secret_access_key"),
-        (f"{PAIR}\nsecret_access_key = 'a b'", "access.aws_keys.0.secret_access_key"),
-        (f"{PAIR}\nsecret_access_key = 'x'\n{PAIR}\nsecret_access_key = 'y'", "access.aws_keys"),
+        (f"{PAIR}\nsecret_access_key = 'only-15-letters'", "access.aws_keys.0.secret_access_key"),
+        (f"{PAIR}\nsecret_access_key = '{SECRET} {SECRET}'", "access.aws_keys.0.secret_access_key"),
+        (f"{PAIR}\nsecret_access_key = '{SECRET}'\n{PAIR}\nsecret_access_key = '{SECRET}'", "access.aws_keys"),
         ("[engine]\nkind = 'vllm'", "engine.kind"),
         ("[engine]\nslots = 257", "engine.slots"),
         ("[engine]\nwindow = -1", "engine.window"),
@@ -303,11 +305,15 @@ def test_every_setting_says_what_it_is() -> None:
 
 
 def test_key_pairs_are_given_by_the_file_or_the_environment(file: Path) -> None:
-    written = read(file, f"{PAIR}\nsecret_access_key = 'a/b+c='\nworkspace = 'wrkspc_1'").access.aws_keys
-    given = read(file, SESTET_ACCESS_AWS_KEYS="AKIAIOSFODNN7EXAMPLE:a/b+c=, AKIAI44QH8DHBEXAMPLE:d").access.aws_keys
+    written = read(file, f"{PAIR}\nsecret_access_key = '{SECRET}'\nworkspace = 'wrkspc_1'").access.aws_keys
+    given = read(
+        file, SESTET_ACCESS_AWS_KEYS=f"AKIAIOSFODNN7EXAMPLE:{SECRET}, AKIAI44QH8DHBEXAMPLE:{SECRET}d,"
+    ).access.aws_keys
 
-    assert [("AKIAIOSFODNN7EXAMPLE", "a/b+c=", "wrkspc_1")] == [shown(key) for key in written]
-    assert [("AKIAIOSFODNN7EXAMPLE", "a/b+c=", None), ("AKIAI44QH8DHBEXAMPLE", "d", None)] == list(map(shown, given))
+    assert [("AKIAIOSFODNN7EXAMPLE", SECRET, "wrkspc_1")] == [shown(key) for key in written]
+    assert [("AKIAIOSFODNN7EXAMPLE", SECRET, None), ("AKIAI44QH8DHBEXAMPLE", f"{SECRET}d", None)] == list(
+        map(shown, given)
+    )
 
 
 def shown(key: AwsKeySection) -> tuple[str, str, str | None]:

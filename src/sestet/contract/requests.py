@@ -23,6 +23,7 @@ from sestet.contract.caching import LIFETIME_DEFAULT, Lifetime
 
 MESSAGES_MAX = 100_000
 TOOLS_MAX = 1_000
+BLOCKS_MAX = 10_000  # of a message, where a dialect has lists of its own for them
 THINKING_BUDGET_MIN = 1_024
 STOP_SEQUENCES_MAX = 1_000
 STOP_SEQUENCE_CHARACTERS_MAX = 1_000
@@ -304,11 +305,11 @@ class CustomTool(Shape):
     name: ToolName
     description: str | None = None
     input_schema: dict[str, Any]
-    input_examples: list[dict[str, Any]] | None = None
+    input_examples: Annotated[list[dict[str, Any]], Field(fail_fast=True)] | None = None
     strict: bool | None = None
     eager_input_streaming: bool | None = None
     defer_loading: Annotated[bool | None, BeforeValidator(_refuse_true)] = None
-    allowed_callers: list[Literal["direct"]] | None = None
+    allowed_callers: Annotated[list[Literal["direct"]], Field(fail_fast=True)] | None = None
     cache_control: CacheControl | None = None
 
 
@@ -320,9 +321,9 @@ class ClientTool(Shape):
     max_characters: Annotated[int, Field(ge=1)] | None = None
     strict: bool | None = None
     eager_input_streaming: bool | None = None
-    input_examples: list[dict[str, Any]] | None = None
+    input_examples: Annotated[list[dict[str, Any]], Field(fail_fast=True)] | None = None
     defer_loading: Annotated[bool | None, BeforeValidator(_refuse_true)] = None
-    allowed_callers: list[Literal["direct"]] | None = None
+    allowed_callers: Annotated[list[Literal["direct"]], Field(fail_fast=True)] | None = None
     cache_control: CacheControl | None = None
 
 
@@ -414,7 +415,7 @@ class PromptRequest(Shape):
     messages: Annotated[list[InputMessage], Field(min_length=1, fail_fast=True, max_length=MESSAGES_MAX)]
     system: SystemContent | None = None
     thinking: Thinking | None = None
-    tools: Annotated[list[Tool], Field(max_length=TOOLS_MAX)] | None = None
+    tools: Annotated[list[Tool], Field(fail_fast=True, max_length=TOOLS_MAX)] | None = None
     tool_choice: ToolChoice | None = None
     output_config: OutputConfig | None = None
     output_format: JsonSchemaFormat | None = None

@@ -24,10 +24,11 @@ from sestet.dialects.openai_requests import (
     SchemaReplyFormat,
 )
 from sestet.dialects.openai_shapes import (
-    TEMPERATURE_MAX,
+    NO_PARAMETERS,
     encode_error,
     encode_limits,
     error_fields,
+    sampling,
     thinking_by_effort,
 )
 
@@ -85,14 +86,10 @@ def _add_bounds(made: _Fields, chat: ChatRequest, info: ModelInfo) -> None:
             raise invalid("give `max_completion_tokens` or the older `max_tokens`, not both", "max_tokens")
         made.paths["max_tokens"] = "max_tokens"
     max_tokens = chat.max_completion_tokens or chat.max_tokens or info.max_tokens
-    temperature = None if chat.temperature is None else min(chat.temperature, TEMPERATURE_MAX)
-    # 1 leaves nothing out, which is the default beside a temperature, and some cards take only one of the two.
-    top_p = None if chat.top_p == 1 and temperature is not None else chat.top_p
     user = "user" if chat.user is not None else "safety_identifier"
     given: dict[str, Any] = {
         "max_tokens": max_tokens,
-        "temperature": temperature,
-        "top_p": top_p,
+        **sampling(chat.temperature, chat.top_p),
         "top_k": chat.top_k,
         "stop_sequences": [chat.stop] if isinstance(chat.stop, str) else chat.stop,
         "stream": chat.stream,
@@ -146,7 +143,7 @@ def _allowed(choice: ChosenAmong, tools: Sequence[tuple[int, FunctionTool]]) -> 
 
 def _tool(tool: FunctionTool) -> dict[str, Any]:
     function = tool.function
-    made: dict[str, Any] = {"name": function.name, "input_schema": function.parameters or _NO_PARAMETERS}
+    made: dict[str, Any] = {"name": function.name, "input_schema": function.parameters or NO_PARAMETERS}
     if function.description is not None:
         made["description"] = function.description
     if function.strict is not None:
@@ -154,9 +151,6 @@ def _tool(tool: FunctionTool) -> dict[str, Any]:
     if tool.cache_control is not None:
         made["cache_control"] = tool.cache_control
     return made
-
-
-_NO_PARAMETERS: Final[Mapping[str, Any]] = {"type": "object", "properties": {}, "additionalProperties": False}
 
 
 def _add_thinking(made: _Fields, chat: ChatRequest, info: ModelInfo) -> None:

@@ -61,7 +61,7 @@ class Conversation:
         path = f"messages.{position}"
         match message:
             case SystemMessage() if not self.messages:
-                for piece in _texts(message, path):
+                for piece in _said_by_the_system(message, path):
                     self._name(f"system.{len(self.system)}", piece)
                     self.system.append(piece.block)
             case SystemMessage():
@@ -73,13 +73,17 @@ class Conversation:
                 self._answering = True
             case AssistantMessage():
                 self._tell_later_ones()
-                self._say(position, "assistant", _marked(list(_assistant(message, path)), message.cache_control))
+                pieces = list(_assistant(message, path))
+                if pieces:  # a reply may have said nothing, and is sent back as it was
+                    self._say(position, "assistant", _marked(pieces, message.cache_control))
             case _:
                 assert_never(message)
 
     def _tell_later_ones(self) -> None:
         for position, message in self._later:
-            self._say(position, "system", list(_texts(message, f"messages.{position}")))
+            pieces = _said_by_the_system(message, f"messages.{position}")
+            if pieces:
+                self._say(position, "system", pieces)
         self._later.clear()
         self._answering = False
 
@@ -115,6 +119,11 @@ def _texts(message: SystemMessage | UserMessage, path: str) -> list[_Piece]:
     return _marked(list(_said(message.content, f"{path}.content")), message.cache_control)
 
 
+def _said_by_the_system(message: SystemMessage, path: str) -> list[_Piece]:
+    """An empty system prompt is none."""
+    return [piece for piece in _texts(message, path) if piece.block["text"]]
+
+
 def _said(content: str | Sequence[TextPart | RefusalPart], path: str) -> Iterator[_Piece]:
     if isinstance(content, str):
         yield _Piece({"type": "text", "text": content}, path, _STRING)
@@ -122,7 +131,8 @@ def _said(content: str | Sequence[TextPart | RefusalPart], path: str) -> Iterato
     for position, part in enumerate(content):
         match part:
             case TextPart():
-                yield _Piece(_text(part), f"{path}.{position}")
+                names = {} if part.cache_control else {"cache_control": "prompt_cache_breakpoint"}
+                yield _Piece(_text(part), f"{path}.{position}", names)
             case RefusalPart():
                 block = {"type": "text", "text": part.refusal}
                 yield _Piece(block, f"{path}.{position}", {"text": "refusal"})

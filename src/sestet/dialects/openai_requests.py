@@ -9,8 +9,8 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import BeforeValidator, Discriminator, Field, Tag
 from pydantic_core import PydanticCustomError
 
-from sestet.contract.requests import MAX_TOKENS_MAX, MESSAGES_MAX, TOOLS_MAX, CacheControl, Shape
-from sestet.dialects.openai_shapes import ReasoningEffort
+from sestet.contract.requests import BLOCKS_MAX, MAX_TOKENS_MAX, MESSAGES_MAX, TOOLS_MAX, CacheControl, Shape
+from sestet.dialects.openai_shapes import CacheBreakpoint, ReasoningEffort
 
 
 def _nothing(*values: object, hint: str = "this is not supported by this server yet") -> BeforeValidator:
@@ -29,12 +29,6 @@ _LEGACY: Final = "functions are not supported by this server; use `tools`"
 
 TokenLimit = Annotated[int, Field(ge=1, le=MAX_TOKENS_MAX)]
 Name = Annotated[str, Field(max_length=256)]
-
-
-class CacheBreakpoint(Shape):
-    """OpenAI's own way to mark the end of a prefix that is to be kept."""
-
-    mode: Literal["explicit"]
 
 
 class TextPart(Shape):
@@ -154,10 +148,13 @@ class AssistantMessage(Said):
     role: Literal["assistant"]
     content: AssistantContent | None = None
     refusal: str | None = None
-    tool_calls: list[Annotated[ToolCall, BeforeValidator(_known_call)]] | None = None
+    tool_calls: (
+        Annotated[list[Annotated[ToolCall, BeforeValidator(_known_call)]], Field(fail_fast=True, max_length=BLOCKS_MAX)]
+        | None
+    ) = None
     reasoning_content: str | None = None
     reasoning: str | None = None
-    reasoning_details: list[ReasoningDetail] | None = None
+    reasoning_details: Annotated[list[ReasoningDetail], Field(fail_fast=True, max_length=BLOCKS_MAX)] | None = None
     annotations: Annotated[Any, _nothing([])] = None
     audio: Annotated[Any, _nothing()] = None
     function_call: Annotated[Any, _nothing(hint=_LEGACY)] = None
@@ -228,7 +225,9 @@ class ChosenFunction(Shape):
 
 class AllowedFunctions(Shape):
     mode: Literal["auto", "required"]
-    tools: Annotated[list[Annotated[ChosenFunction, BeforeValidator(_known_tool)]], Field(max_length=TOOLS_MAX)]
+    tools: Annotated[
+        list[Annotated[ChosenFunction, BeforeValidator(_known_tool)]], Field(fail_fast=True, max_length=TOOLS_MAX)
+    ]
 
 
 class ChosenAmong(Shape):
@@ -326,7 +325,10 @@ class ChatRequest(Shape):
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     tools: (
-        Annotated[list[Annotated[FunctionTool, BeforeValidator(_known_tool)]], Field(max_length=TOOLS_MAX)] | None
+        Annotated[
+            list[Annotated[FunctionTool, BeforeValidator(_known_tool)]], Field(fail_fast=True, max_length=TOOLS_MAX)
+        ]
+        | None
     ) = None
     tool_choice: ToolChoice | None = None
     parallel_tool_calls: bool | None = None

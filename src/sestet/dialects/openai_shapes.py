@@ -8,10 +8,18 @@ import orjson
 from sestet.contract.errors import ApiError, ErrorKind, invalid
 from sestet.contract.limits import LimitKind, LimitState
 from sestet.contract.models import ModelInfo
-from sestet.contract.requests import THINKING_BUDGET_MIN
+from sestet.contract.requests import THINKING_BUDGET_MIN, Shape
 from sestet.dialects.dialect import RawHeaders, Refusal, retry_headers
 
 ReasoningEffort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
+
+
+class CacheBreakpoint(Shape):
+    """The prompt up to the end of this part is kept, for an hour at least."""
+
+    mode: Literal["explicit"]
+    ttl: Literal["30m"] | None = None
+
 
 TEMPERATURE_MAX: Final = 1.0  # of the contract; OpenAI's goes to 2
 # What a breakpoint of OpenAI's is: the shortest lifetime of ours that is not shorter than its half an hour.
@@ -84,6 +92,17 @@ def _duration(seconds: float) -> bytes:
         return b"%dms" % milliseconds
     minutes, rest = divmod(milliseconds / 1e3, 60)
     return (f"{minutes:.0f}m{rest:.3g}s" if minutes else f"{rest:.3g}s").encode()
+
+
+# A function without parameters.
+NO_PARAMETERS: Final[Mapping[str, Any]] = {"type": "object", "properties": {}, "additionalProperties": False}
+
+
+def sampling(temperature: float | None, top_p: float | None) -> dict[str, float | None]:
+    """The contract's two. A `top_p` of 1 leaves nothing out, which is the default beside a temperature, and some cards
+    take only one of the two."""
+    told = None if temperature is None else min(temperature, TEMPERATURE_MAX)
+    return {"temperature": told, "top_p": None if top_p == 1 and told is not None else top_p}
 
 
 def thinking_by_effort(effort: ReasoningEffort | None, info: ModelInfo, max_tokens: int, path: str) -> dict[str, Any]:

@@ -16,11 +16,18 @@ from sestet.contract.requests import CountTokensRequest, LooseJsonSchemaFormat, 
 from sestet.dialects.anthropic import encode_json
 from sestet.dialects.dialect import Asked, AskedCount, Asking, Dialect, Paths, renamed
 from sestet.dialects.json_body import parse, read_object, shaped
-from sestet.dialects.openai_shapes import KEPT, TEMPERATURE_MAX, encode_error, encode_limits, thinking_by_effort
+from sestet.dialects.openai_shapes import (
+    KEPT,
+    NO_PARAMETERS,
+    CacheBreakpoint,
+    encode_error,
+    encode_limits,
+    sampling,
+    thinking_by_effort,
+)
 from sestet.dialects.responses_replies import SEAL_END, Told, echo
 from sestet.dialects.responses_requests import (
     AllowedTools,
-    CacheBreakpoint,
     ChosenFunction,
     FunctionCallItem,
     FunctionCallOutputItem,
@@ -65,8 +72,7 @@ def decode_reply(asking: Asking, body: bytes) -> Asked:
     fields |= {
         "max_tokens": max_tokens,
         "stream": bool(request.stream),
-        "temperature": None if request.temperature is None else min(request.temperature, TEMPERATURE_MAX),
-        "top_p": request.top_p,
+        **sampling(request.temperature, request.top_p),
         "service_tier": _SERVICE_TIERS.get(request.service_tier or "auto"),
     }
     options = request.prompt_cache_options
@@ -175,6 +181,8 @@ def _messages(placed: Iterable[_Placed], paths: dict[str, str]) -> Iterator[_Fie
             if not items:
                 continue
             pieces = [piece for path, item in items for piece in _pieces(item, path)]
+            if is_reply and not pieces:  # a reply may have said nothing, and is sent back as it was
+                continue
             # Answers of functions come first in the contract.
             pieces.sort(key=lambda piece: piece.block["type"] != "tool_result")
             here = f"messages.{number}"
@@ -232,9 +240,7 @@ def _pieces(item: Item, path: str) -> Iterator[_Piece]:
             block = {"type": "tool_result", "tool_use_id": item.call_id, "content": content}
             yield _Piece(block, path, {"tool_use_id": f"{path}.call_id", "content": f"{path}.output"})
         case ReasoningItem():
-            thought = _thought(item)
-            if thought is not None:
-                yield _Piece(thought, path)
+            yield _Piece(_thought(item), path)
         case _:
             assert_never(item)
 
@@ -256,14 +262,14 @@ def _said(message: MessageItem, path: str) -> Iterator[_Piece]:
 def _arguments(call: FunctionCallItem, path: str) -> _Fields:
     """A call without arguments may spell them as nothing at all."""
     try:
-        return read_object(call.arguments.encode() or b"{}")
+        return read_object(call.arguments.strip().encode() or b"{}")
     except ApiError:
         raise invalid("Input should be a JSON object, as a string", f"{path}.arguments") from None
 
 
-def _thought(item: ReasoningItem) -> _Fields | None:
-    """The thought that `encrypted_content` holds. Without it nothing proves the text, which counts as made elsewhere;
-    and a thought without either is none."""
+def _thought(item: ReasoningItem) -> _Fields:
+    """The thought that `encrypted_content` holds. Without it nothing proves the text, if there is any, and it counts as
+    made elsewhere."""
     sealed = item.encrypted_content
     if sealed:
         seal, found, text = sealed.partition(SEAL_END)
@@ -275,7 +281,7 @@ def _thought(item: ReasoningItem) -> _Fields | None:
             return {"type": "thinking", "thinking": thought, "signature": seal}
         return {"type": "redacted_thinking", "data": sealed}
     shown = "".join([part.text for part in item.content or item.summary or ()])
-    return {"type": "thinking", "thinking": shown, "signature": ""} if shown else None
+    return {"type": "thinking", "thinking": shown, "signature": ""}
 
 
 def _tools(request: ResponsesPrompt, paths: dict[str, str]) -> _Fields:
@@ -300,7 +306,7 @@ def _tools(request: ResponsesPrompt, paths: dict[str, str]) -> _Fields:
                 "type": "custom",
                 "name": tool.name,
                 "description": tool.description,
-                "input_schema": {"type": "object", "properties": {}} if tool.parameters is None else tool.parameters,
+                "input_schema": tool.parameters or NO_PARAMETERS,
                 "strict": tool.strict,
             }
         )

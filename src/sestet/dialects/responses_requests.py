@@ -9,8 +9,8 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import AliasChoices, BeforeValidator, Discriminator, Field, Tag, model_validator
 from pydantic_core import PydanticCustomError
 
-from sestet.contract.requests import MAX_TOKENS_MAX, MESSAGES_MAX, TOOLS_MAX, Shape
-from sestet.dialects.openai_shapes import ReasoningEffort
+from sestet.contract.requests import BLOCKS_MAX, MAX_TOKENS_MAX, MESSAGES_MAX, TOOLS_MAX, DirectCaller, Shape
+from sestet.dialects.openai_shapes import CacheBreakpoint, ReasoningEffort
 
 # Field -> the values that ask for nothing, which are honoured by doing nothing; and what to do instead of others.
 UNSUPPORTED: Final[Mapping[str, tuple[tuple[object, ...], str]]] = {
@@ -42,13 +42,6 @@ def _refuse(value: object) -> object:
 Unsupported = Annotated[Any, BeforeValidator(_refuse)]
 Status = Literal["in_progress", "completed", "incomplete"]
 Name = Annotated[str, Field(max_length=512)]
-
-
-class CacheBreakpoint(Shape):
-    """The prompt up to the end of this part is kept, for an hour at least."""
-
-    mode: Literal["explicit"]
-    ttl: Literal["30m"] | None = None
 
 
 class InputText(Shape):
@@ -150,7 +143,7 @@ class FunctionCallItem(Shape):
     id: str | None = None
     status: Status | None = None
     namespace: Unsupported = None
-    caller: Any = None
+    caller: DirectCaller | None = None
     # The second is how the official client's Python object spells it.
     async_: Annotated[Unsupported, Field(validation_alias=AliasChoices("async", "async_"))] = None
     parsed_arguments: Any = None  # put there by official clients themselves
@@ -173,7 +166,7 @@ class FunctionCallOutputItem(Shape):
     name: str | None = None
     status: Status | None = None
     namespace: Unsupported = None
-    caller: Any = None
+    caller: DirectCaller | None = None
 
 
 class ReasoningItem(Shape):
@@ -181,8 +174,8 @@ class ReasoningItem(Shape):
 
     type: Literal["reasoning"]
     id: str | None = None
-    summary: list[SummaryText] | None = None
-    content: list[ReasoningText] | None = None
+    summary: Annotated[list[SummaryText], Field(fail_fast=True, max_length=BLOCKS_MAX)] | None = None
+    content: Annotated[list[ReasoningText], Field(fail_fast=True, max_length=BLOCKS_MAX)] | None = None
     encrypted_content: str | None = None
     status: Status | None = None
 
@@ -235,7 +228,7 @@ class FunctionTool(Shape):
     description: str | None = None
     parameters: dict[str, Any] | None = None
     strict: bool | None = None
-    allowed_callers: list[Literal["direct"]] | None = None
+    allowed_callers: Annotated[list[Literal["direct"]], Field(fail_fast=True)] | None = None
     defer_loading: Unsupported = None
     async_: Annotated[Unsupported, Field(alias="async")] = None
     output_schema: Unsupported = None
@@ -252,7 +245,8 @@ class AllowedTools(Shape):
     type: Literal["allowed_tools"]
     mode: Literal["auto", "required"]
     tools: Annotated[
-        list[Annotated[ChosenFunction, BeforeValidator(_known_tool)]], Field(min_length=1, max_length=TOOLS_MAX)
+        list[Annotated[ChosenFunction, BeforeValidator(_known_tool)]],
+        Field(fail_fast=True, min_length=1, max_length=TOOLS_MAX),
     ]
 
 
@@ -350,7 +344,10 @@ class ResponsesPrompt(Shape):
     input: Input
     instructions: str | None = None
     tools: (
-        Annotated[list[Annotated[FunctionTool, BeforeValidator(_known_tool)]], Field(max_length=TOOLS_MAX)] | None
+        Annotated[
+            list[Annotated[FunctionTool, BeforeValidator(_known_tool)]], Field(fail_fast=True, max_length=TOOLS_MAX)
+        ]
+        | None
     ) = None
     tool_choice: ToolChoice | None = None
     parallel_tool_calls: bool | None = None

@@ -6,6 +6,7 @@ Limits are per connection and enforced before any of our code runs (RELIABILITY.
 import asyncio
 import time
 from typing import Final
+from urllib.parse import unquote
 
 from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
@@ -28,6 +29,7 @@ class GuardedProtocol(HttpToolsProtocol):
         super().connection_made(transport)  # type: ignore[arg-type]
         self._in_headers = True
         self._received = 0
+        self._since_body = 0  # bytes since the last that were a body's: headers, trailers, the lines between chunks
         self.url = b""  # until there is one
         self._answering: RequestResponseCycle | None = None
         self._timer: asyncio.TimerHandle | None = self.loop.call_later(HEADER_TIMEOUT_S, self._headers_late)
@@ -42,11 +44,20 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         self._received += len(data)
+        self._since_body += len(data)
         if self._timer is None:  # the first bytes of the next request on this connection
             self._timer = self.loop.call_later(HEADER_TIMEOUT_S, self._headers_late)
         super().data_received(data)
-        if self._in_headers and self._received > HEADER_BYTES_MAX:
+        if min(self._received, self._since_body) > HEADER_BYTES_MAX:
             self._refuse(431, f"the headers are larger than {HEADER_BYTES_MAX} bytes")
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._in_headers:  # what follows a body is no header (RFC 9110, section 6.5.1)
+            super().on_header(name, value)
+
+    def on_body(self, body: bytes) -> None:
+        self._since_body = 0
+        super().on_body(body)
 
     def on_message_begin(self) -> None:
         self._in_headers = True
@@ -79,7 +90,9 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def _headers_late(self) -> None:
         self._timer = None
-        if self._received:
+        if self._is_answering:  # a next request has until its turn comes
+            self._timer = self.loop.call_later(HEADER_TIMEOUT_S, self._headers_late)
+        elif self._received:
             self._refuse(408, f"the headers took longer than {HEADER_TIMEOUT_S:g} s")
         else:
             self.transport.close()
@@ -87,6 +100,8 @@ class GuardedProtocol(HttpToolsProtocol):
     def _body_late(self) -> None:
         allowed_s = BODY_TIMEOUT_S + self._received / BODY_BYTES_PER_S_MIN
         remaining_s = self._body_since + allowed_s - self.loop.time()
+        if self._is_answering and self._answering is not self.cycle:
+            remaining_s = max(remaining_s, BODY_TIMEOUT_S)
         if remaining_s > 0:
             self._timer = self.loop.call_later(remaining_s, self._body_late)
             return
@@ -101,12 +116,29 @@ class GuardedProtocol(HttpToolsProtocol):
             self._timer.cancel()
             self._timer = None
 
+    @property
+    def _is_answering(self) -> bool:
+        return self._answering is not None and not self._answering.response_complete
+
+    @property
+    def _has_answered(self) -> bool:
+        """Whether whoever reads has a response to what is being received already, or a part of one."""
+        if self._answering is None:
+            return False
+        begun = self._answering.response_started and not self._answering.response_complete
+        return begun or (self._answering.response_complete and self._answering is self.cycle and not self._in_headers)
+
     def _refuse(self, status: int, message: str) -> None:
-        """An answer from below the application; the connection ends with it."""
+        """An answer from below the application; the connection ends with it, and is all there is of it where another
+        answer has begun."""
         if self.transport.is_closing():
             return
+        if self._has_answered:
+            self.transport.close()
+            return
         request_id = ids.request_id()
-        spoken = dialects.spoken_at(self.url.partition(b"?")[0].decode("latin-1"), {})
+        path = unquote(self.url.partition(b"?")[0].decode("latin-1"))
+        spoken = dialects.spoken_at(dialects.unmounted(path), {})
         error = ApiError("invalid_request_error", message, status=status)
         refusal = spoken.encode_error(error, request_id, time.time())
         names = dict.fromkeys((b"request-id", spoken.request_id_header), request_id.encode())

@@ -74,7 +74,7 @@ class Endpoints:
             asking = self._asking(context, scope)
             asked = await _decode(decode, asking, body)
             context.paths = asked.paths
-            call = _call(context, asking, asked)
+            call = _call(context, asking, asked, body)
             key = _idempotency_key(context.headers)
             answer = _Answer(asked, call, exchange, context, scope, receive, send)
             if asked.request.stream:
@@ -92,9 +92,10 @@ class Endpoints:
         context: RequestContext = scope["state"][CONTEXT]
         self._lifecycle.refuse_if_draining()
         asking = self._asking(context, scope)
-        asked = await _decode(decode, asking, await read_body(receive, context.headers))
+        body = await read_body(receive, context.headers)
+        asked = await _decode(decode, asking, body)
         context.paths = asked.paths
-        counted = await self._messages.count_tokens(asked.request, _call(context, asking, asked))
+        counted = await self._messages.count_tokens(asked.request, _call(context, asking, asked, body))
         await send_json(send, asked.encode(counted))
 
     def _asking(self, context: RequestContext, scope: Scope) -> Asking:
@@ -188,7 +189,7 @@ def _nothing() -> None:
     """Where there is no connection to cut."""
 
 
-def _call(context: RequestContext, asking: Asking, asked: Asked | AskedCount) -> Call:
+def _call(context: RequestContext, asking: Asking, asked: Asked | AskedCount, body: bytes) -> Call:
     return Call(
         request_id=context.request_id,
         message_id=asking.message_id,
@@ -197,6 +198,7 @@ def _call(context: RequestContext, asking: Asking, asked: Asked | AskedCount) ->
         betas=asked.betas,
         new_call_id=ids.tool_use_id,
         dialect=context.dialect.name,
+        is_large=len(body) > _LARGE_BODY_BYTES,
     )
 
 

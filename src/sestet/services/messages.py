@@ -69,6 +69,7 @@ class Call:
     new_call_id: Callable[[], str]
     dialect: str = "anthropic"
     keep: Keep | None = None
+    is_large: bool = False  # so many bytes that other replies should go on while it is looked at
 
     @property
     def workspace(self) -> str:
@@ -180,7 +181,7 @@ class Messages:
         refuse_many_blocks(request, window)
         rules = served.rules(route.card, call.betas)
         look = partial(validate, request, rules, call.version, checker)
-        valid = await asyncio.to_thread(look) if _is_long(request) else look()
+        valid = await asyncio.to_thread(look) if call.is_large or _is_long(request) else look()
         thinking = valid.thinking
         if thinking is not None:
             window -= len(served.thinker.closing)  # a thought may have to be closed for the model
@@ -238,7 +239,7 @@ class Messages:
         route, served = self._find(request.model, call)
         checker = self._checker(Owner(route.card.id, call.workspace))
         look = partial(validate_prompt, request, served.rules(route.card, call.betas), checker)
-        prompt = await asyncio.to_thread(look) if _is_long(request) else look()
+        prompt = await asyncio.to_thread(look) if call.is_large or _is_long(request) else look()
         await self._grammar(prompt, served)
         return len((await self._tokens(prompt, served)).tokens)
 

@@ -4,8 +4,8 @@
 compiler, which has the last word (services/grammars.py).
 """
 
-from collections.abc import Iterator, Mapping
-from typing import Any, Final
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final, NamedTuple
 from urllib.parse import unquote
 
 from sestet.contract.errors import invalid
@@ -143,21 +143,50 @@ def _refuse_recursion(schema: Mapping[str, Any], path: str) -> None:
 
 
 def _levels(schema: Mapping[str, Any]) -> int:
-    """How deep a search gets that follows references and enters no schema twice; at most, whatever its order."""
-    levels, todo, seen = 0, [schema], {id(schema)}
+    """How deep a search gets that follows references and enters no schema twice; at most, whatever its order. What is
+    pointed to and points to nothing itself ends a search, so only the deepest of these counts."""
+    heights: dict[int, _Height] = {}
+    levels, last = 0, 0
+    todo, seen = [schema], {id(schema)}
     while todo and levels <= LEVELS_MAX:
-        root = todo.pop()
-        deepest, within = 0, [(root, 1)]
-        while within:
-            part, depth = within.pop()
-            deepest = max(deepest, depth)
-            target = _target(part, schema)
-            if target is not None and id(target) not in seen:
+        part = todo.pop()
+        height = _measure(part, schema, heights)
+        if height.targets or part is schema:
+            levels += height.levels
+        else:
+            last = max(last, height.levels)
+        for target in height.targets:
+            if id(target) not in seen:
                 seen.add(id(target))
                 todo.append(target)
-            within += [(inner, depth + 1) for inner in _inner(part)]
-        levels += deepest
-    return levels
+    return levels + last
+
+
+class _Height(NamedTuple):
+    """How many levels of schemas a schema has, and what is pointed to from within."""
+
+    levels: int
+    targets: Sequence[Mapping[str, Any]]
+
+
+def _measure(schema: Mapping[str, Any], root: Mapping[str, Any], heights: dict[int, _Height]) -> _Height:
+    """Each schema is measured once, however many point to it."""
+    todo = [(schema, False)]
+    while todo:
+        part, measured = todo.pop()
+        if id(part) in heights:
+            continue
+        inner = _inner(part)
+        if not measured:
+            todo += [(part, True), *((one, False) for one in inner)]
+            continue
+        target = _target(part, root)
+        targets = {id(one): one for below in inner for one in heights[id(below)].targets}
+        if target is not None:
+            targets[id(target)] = target
+        deepest = max((heights[id(below)].levels for below in inner), default=0)
+        heights[id(part)] = _Height(deepest + 1, tuple(targets.values()))
+    return heights[id(schema)]
 
 
 def _after(part: Mapping[str, Any], root: Mapping[str, Any]) -> list[Mapping[str, Any]]:

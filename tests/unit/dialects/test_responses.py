@@ -143,6 +143,8 @@ TRANSLATED: list[tuple[dict[str, Any], dict[str, Any]]] = [
         {"text": {"format": {"type": "json_object"}}},
         {"output_config": {"format": LooseJsonSchemaFormat(type="json_schema", schema={"type": "object"})}},
     ),
+    ({"temperature": 1.5, "top_p": 1}, {"temperature": 1.0}),
+    ({"temperature": 0.5, "top_p": 0.9}, {"temperature": 0.5, "top_p": 0.9}),
     ({"prompt_cache_options": {"mode": "implicit", "ttl": "30m"}}, {"cache_control": HOUR}),
     ({"prompt_cache_options": {"mode": "explicit"}}, {}),
     ({"tool_choice": "auto", "tools": [], "parallel_tool_calls": False}, {}),
@@ -155,7 +157,7 @@ TRANSLATED: list[tuple[dict[str, Any], dict[str, Any]]] = [
                     "type": "custom",
                     "name": "time",
                     "description": "now",
-                    "input_schema": {"type": "object", "properties": {}},
+                    "input_schema": {"type": "object", "properties": {}, "additionalProperties": False},
                     "strict": True,
                 },
             ]
@@ -331,7 +333,7 @@ THOUGHTS: list[tuple[dict[str, Any], list[dict[str, Any]]]] = [
         {"summary": [{"type": "summary_text", "text": "Hm"}], "encrypted_content": None},
         [{"type": "thinking", "thinking": "Hm", "signature": ""}],
     ),
-    ({"content": None, "summary": []}, []),
+    ({"content": None, "summary": []}, [{"type": "thinking", "thinking": "", "signature": ""}]),
 ]
 
 

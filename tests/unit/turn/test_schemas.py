@@ -327,3 +327,23 @@ def test_a_multiple_that_would_cost_the_engine_its_time_is_refused(value: object
 
 def test_a_schema_of_millions_of_values_is_refused_without_looking_at_them_all() -> None:
     assert "s" == refusal(lambda: check_size({"enum": [1] * 3_000_000}, "s")).param
+
+
+def test_what_many_point_to_counts_once() -> None:
+    names = [f"d{number}" for number in range(3_000)]
+    many = closed(**{name: {"$ref": f"#/$defs/{name}"} for name in names}) | {
+        "$defs": {name: {"type": "string"} for name in names}
+    }
+
+    check_size(many, "s")
+
+
+def test_a_chain_of_references_counts_link_by_link() -> None:
+    def chain(links: int) -> dict[str, Any]:
+        defs: dict[str, Any] = {f"d{number}": {"$ref": f"#/$defs/d{number + 1}"} for number in range(links)}
+        return {"$ref": "#/$defs/d0", "$defs": defs | {f"d{links}": {"type": "string"}}}
+
+    check_size(chain(LEVELS_MAX - 2), "s")
+    error = refusal(lambda: check_size(chain(LEVELS_MAX - 1), "s"))
+
+    assert "levels deep" in error.message
