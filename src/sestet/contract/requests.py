@@ -4,7 +4,7 @@ Knows shapes and bounds, nothing of cards, tokens or HTTP. `UNSUPPORTED` and `UN
 contract has and this server does not yet: such a field is refused by its path, never ignored.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import (
@@ -23,7 +23,6 @@ from sestet.contract.caching import LIFETIME_DEFAULT, Lifetime
 
 MESSAGES_MAX = 100_000
 TOOLS_MAX = 1_000
-BLOCKS_MAX = 10_000  # of a message, where a dialect has lists of its own for them
 THINKING_BUDGET_MIN = 1_024
 STOP_SEQUENCES_MAX = 1_000
 STOP_SEQUENCE_CHARACTERS_MAX = 1_000
@@ -408,6 +407,26 @@ class Diagnostics(Shape):
     previous_message_id: Annotated[str, Field(max_length=256)] | None = None
 
 
+def without_unsupported(
+    data: object,
+    nothing: Mapping[str, tuple[object, ...]],
+    why: Callable[[str], str] = lambda _field: "this is not supported by this server yet",
+) -> object:
+    """A body without these fields. One that asks for something, neither null nor one of its values, is refused."""
+    if not isinstance(data, dict):
+        return data
+    asked = nothing.keys() & data.keys()
+    for field in sorted(asked):
+        if not asks_nothing(data[field], nothing[field]):
+            raise PydanticCustomError("unsupported_field", "{why}", {"field": field, "why": why(field)})
+    return {key: value for key, value in data.items() if key not in asked} if asked else data
+
+
+def asks_nothing(value: object, values: tuple[object, ...]) -> bool:
+    """Null, or one of these; `false` is not `0`."""
+    return value is None or any(type(value) is type(one) and value == one for one in values)
+
+
 class PromptRequest(Shape):
     """What a reply and a token count have in common: all that shapes the prompt."""
 
@@ -424,15 +443,7 @@ class PromptRequest(Shape):
     @model_validator(mode="before")
     @classmethod
     def _refuse_unsupported(cls, data: object) -> object:
-        if not isinstance(data, dict):
-            return data
-        asked = UNSUPPORTED.keys() & data.keys()
-        for field in sorted(asked):
-            if data[field] is not None and data[field] not in UNSUPPORTED[field]:
-                raise PydanticCustomError(
-                    "unsupported_field", "this is not supported by this server yet", {"field": field}
-                )
-        return {key: value for key, value in data.items() if key not in asked} if asked else data
+        return without_unsupported(data, UNSUPPORTED)
 
 
 def _not_blank(value: str) -> str:

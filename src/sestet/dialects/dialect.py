@@ -113,6 +113,13 @@ def renamed(param: str, paths: Paths) -> str:
     return param
 
 
+def in_words_of(error: ApiError, paths: Paths) -> ApiError:
+    """The same error, its path as the client knows it."""
+    if error.param is not None:
+        error.param = renamed(error.param, paths)
+    return error
+
+
 def retry_headers(error: ApiError) -> RawHeaders:
     """Whether and when to try again, as the official clients of every dialect read it."""
     headers: RawHeaders = ()

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from sestet.contract.errors import ApiError, invalid
+from sestet.dialects.dialect import Paths, in_words_of
 
 KEYS_MAX = 10_000  # in one object; nothing in the contract comes near
 
@@ -41,12 +42,13 @@ def read_object(body: bytes) -> dict[str, Any]:
     return data
 
 
-def shaped(data: Mapping[str, Any], model: type[_Model]) -> _Model:
-    """The request that an object spells."""
+def shaped(data: Mapping[str, Any], model: type[_Model], paths: Paths | None = None) -> _Model:
+    """The request that an object spells; `paths` are what the client calls those of the object."""
     try:
         return model.model_validate(data)
     except ValidationError as error:
-        raise _refusal(error.errors(include_url=False, include_input=False)[0]) from None
+        refusal = _refusal(error.errors(include_url=False, include_input=False)[0])
+        raise in_words_of(refusal, paths or {}) from None
 
 
 def _load(body: bytes) -> object:

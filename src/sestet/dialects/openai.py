@@ -10,7 +10,7 @@ from sestet.contract.models import ModelInfo
 from sestet.contract.requests import LooseJsonSchemaFormat, MessagesRequest
 from sestet.dialects import anthropic
 from sestet.dialects.anthropic import encode_json
-from sestet.dialects.dialect import Asked, Asking, Dialect, Refusal, renamed, retry_headers
+from sestet.dialects.dialect import Asked, Asking, Dialect, Refusal, retry_headers
 from sestet.dialects.json_body import parse, shaped
 from sestet.dialects.openai_messages import Conversation
 from sestet.dialects.openai_replies import Told
@@ -70,12 +70,7 @@ def decode_reply(asking: Asking, body: bytes) -> Asked:
     _add_tools(made, chat)
     _add_thinking(made, chat, info)
     _add_format(made, chat)
-    try:
-        request = shaped(made.values, MessagesRequest)
-    except ApiError as error:
-        if error.param is not None:
-            error.param = renamed(error.param, made.paths)
-        raise
+    request = shaped(made.values, MessagesRequest, made.paths)
     include_usage = bool(chat.stream_options and chat.stream_options.include_usage)
     return Asked(request, Told(asking, include_usage=include_usage), paths=made.paths)
 

@@ -9,15 +9,15 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import BeforeValidator, Discriminator, Field, Tag
 from pydantic_core import PydanticCustomError
 
-from sestet.contract.requests import BLOCKS_MAX, MAX_TOKENS_MAX, MESSAGES_MAX, TOOLS_MAX, CacheControl, Shape
-from sestet.dialects.openai_shapes import CacheBreakpoint, ReasoningEffort
+from sestet.contract.requests import MAX_TOKENS_MAX, MESSAGES_MAX, TOOLS_MAX, CacheControl, Shape, asks_nothing
+from sestet.dialects.openai_shapes import BLOCKS_MAX, CacheBreakpoint, ReasoningEffort
 
 
 def _nothing(*values: object, hint: str = "this is not supported by this server yet") -> BeforeValidator:
     """Takes null and these values, which ask for nothing."""
 
     def check(value: object) -> object:
-        if value is not None and not any(type(value) is type(one) and value == one for one in values):
+        if not asks_nothing(value, values):
             raise PydanticCustomError("unsupported", "{hint}", {"hint": hint})
         return value
 

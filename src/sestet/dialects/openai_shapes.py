@@ -21,6 +21,7 @@ class CacheBreakpoint(Shape):
     ttl: Literal["30m"] | None = None
 
 
+BLOCKS_MAX: Final = 10_000  # of one kind in a message
 TEMPERATURE_MAX: Final = 1.0  # of the contract; OpenAI's goes to 2
 # What a breakpoint of OpenAI's is: the shortest lifetime of ours that is not shorter than its half an hour.
 KEPT: Final[Mapping[str, str]] = {"type": "ephemeral", "ttl": "1h"}

@@ -8,13 +8,13 @@ from base64 import urlsafe_b64decode
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import groupby
-from typing import Any, Final, TypeVar, assert_never
+from typing import Any, Final, assert_never
 
 from sestet.contract.errors import ApiError, invalid
 from sestet.contract.models import ModelInfo
-from sestet.contract.requests import CountTokensRequest, LooseJsonSchemaFormat, MessagesRequest, PromptRequest
+from sestet.contract.requests import CountTokensRequest, LooseJsonSchemaFormat, MessagesRequest
 from sestet.dialects.anthropic import encode_json
-from sestet.dialects.dialect import Asked, AskedCount, Asking, Dialect, Paths, renamed
+from sestet.dialects.dialect import Asked, AskedCount, Asking, Dialect, Paths
 from sestet.dialects.json_body import parse, read_object, shaped
 from sestet.dialects.openai_shapes import (
     KEPT,
@@ -43,7 +43,6 @@ from sestet.dialects.responses_requests import (
     ResponsesRequest,
 )
 
-_Prompt = TypeVar("_Prompt", bound=PromptRequest)
 _Fields = dict[str, Any]
 _Placed = tuple[str, Item]  # an item and its path
 
@@ -79,7 +78,7 @@ def decode_reply(asking: Asking, body: bytes) -> Asked:
     if options is not None and options.mode == "implicit":
         fields["cache_control"] = KEPT
     teller = Told(asking, request, echo(asking, request))
-    return Asked(_shaped(fields, MessagesRequest, paths), teller, paths=paths)
+    return Asked(shaped(fields, MessagesRequest, paths), teller, paths=paths)
 
 
 def decode_count(asking: Asking, body: bytes) -> AskedCount:
@@ -87,20 +86,11 @@ def decode_count(asking: Asking, body: bytes) -> AskedCount:
     request = parse(body, InputTokensRequest)
     info = asking.model(request.model)
     paths, fields = _prompt(request, info, info.max_tokens)
-    return AskedCount(_shaped(fields, CountTokensRequest, paths), _encode_count, paths=paths)
+    return AskedCount(shaped(fields, CountTokensRequest, paths), _encode_count, paths=paths)
 
 
 def _encode_count(input_tokens: int) -> bytes:
     return encode_json({"object": "response.input_tokens", "input_tokens": input_tokens})
-
-
-def _shaped(fields: Mapping[str, Any], model: type[_Prompt], paths: Paths) -> _Prompt:
-    try:
-        return shaped(fields, model)
-    except ApiError as error:
-        if error.param is not None:
-            error.param = renamed(error.param, paths)
-        raise
 
 
 def _prompt(request: ResponsesPrompt, info: ModelInfo, max_tokens: int) -> tuple[dict[str, str], _Fields]:

@@ -9,8 +9,8 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import AliasChoices, BeforeValidator, Discriminator, Field, Tag, model_validator
 from pydantic_core import PydanticCustomError
 
-from sestet.contract.requests import BLOCKS_MAX, MAX_TOKENS_MAX, MESSAGES_MAX, TOOLS_MAX, DirectCaller, Shape
-from sestet.dialects.openai_shapes import CacheBreakpoint, ReasoningEffort
+from sestet.contract.requests import MAX_TOKENS_MAX, MESSAGES_MAX, TOOLS_MAX, DirectCaller, Shape, without_unsupported
+from sestet.dialects.openai_shapes import BLOCKS_MAX, CacheBreakpoint, ReasoningEffort
 
 # Field -> the values that ask for nothing, which are honoured by doing nothing; and what to do instead of others.
 UNSUPPORTED: Final[Mapping[str, tuple[tuple[object, ...], str]]] = {
@@ -357,19 +357,10 @@ class ResponsesPrompt(Shape):
     @model_validator(mode="before")
     @classmethod
     def _refuse_unsupported(cls, data: object) -> object:
-        if not isinstance(data, dict):
-            return data
-        asked = UNSUPPORTED.keys() & data.keys()
-        for field in sorted(asked):
-            nothing, instead = UNSUPPORTED[field]
-            value = data[field]
-            if value is not None and not any(type(value) is type(one) and value == one for one in nothing):
-                raise PydanticCustomError(
-                    "unsupported_field",
-                    "this is not supported by this server: {instead}",
-                    {"field": field, "instead": instead},
-                )
-        return {key: value for key, value in data.items() if key not in asked} if asked else data
+        nothing = {field: values for field, (values, _) in UNSUPPORTED.items()}
+        return without_unsupported(
+            data, nothing, lambda field: f"this is not supported by this server: {UNSUPPORTED[field][1]}"
+        )
 
 
 class ResponsesRequest(ResponsesPrompt):

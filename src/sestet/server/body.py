@@ -10,6 +10,7 @@ from sestet.server.exchange import ClientGone
 
 BODY_BYTES_MAX: Final = 32 * 1024 * 1024  # WIRE.md section 2.10
 _DISCARD_BYTES_MAX: Final = 8 * BODY_BYTES_MAX
+LARGE_BODY_BYTES: Final = 256 * 1024  # looked at in a thread, so that other requests are answered meanwhile
 
 
 async def read_body(receive: Receive, headers: Mapping[bytes, list[bytes]]) -> bytes:

@@ -14,7 +14,7 @@ import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sestet.contract.errors import ApiError, invalid
-from sestet.dialects.dialect import Dialect, Paths, renamed
+from sestet.dialects.dialect import Dialect, Paths, in_words_of
 from sestet.gate.keys import Caller, Keyring
 from sestet.gate.sigv4 import is_signed
 from sestet.server import dialects, ids
@@ -144,13 +144,6 @@ async def send_error(
     told = in_words_of(error, context.paths)
     refusal = context.dialect.encode_error(told, context.request_id, time.time())
     await send_json(send, refusal.body, refusal.status, [*more_headers, *refusal.headers])
-
-
-def in_words_of(error: ApiError, paths: Paths) -> ApiError:
-    """The same error, its path as the client knows it."""
-    if error.param is not None:
-        error.param = renamed(error.param, paths)
-    return error
 
 
 async def send_json(send: Send, body: bytes, status: int = 200, headers: Collection[tuple[bytes, bytes]] = ()) -> None:

@@ -16,12 +16,12 @@ from starlette.types import Receive, Scope, Send
 from sestet.contract.errors import ApiError, invalid
 from sestet.contract.events import Failed
 from sestet.dialects import anthropic, openai
-from sestet.dialects.dialect import Asked, AskedCount, Asking, Dialect, Headers
+from sestet.dialects.dialect import Asked, AskedCount, Asking, Dialect, Headers, in_words_of
 from sestet.server import ids
-from sestet.server.body import read_body
+from sestet.server.body import LARGE_BODY_BYTES, read_body
 from sestet.server.dialects import DIALECTS
 from sestet.server.exchange import ClientGone, Exchange, Heart, SseStream, write_events
-from sestet.server.gate import CONTEXT, RequestContext, in_words_of, send_json, unexpected
+from sestet.server.gate import CONTEXT, RequestContext, send_json, unexpected
 from sestet.server.lifecycle import Lifecycle
 from sestet.server.protocol import ABORT
 from sestet.services.idempotency import Idempotency
@@ -30,7 +30,6 @@ from sestet.services.models import Models, PageQuery
 from sestet.store.answers import Claim
 from sestet.turn.fold import fold
 
-_LARGE_BODY_BYTES = 256 * 1024  # read in a thread, so that other requests are answered meanwhile
 # One thread: reading is Python's own work, which more threads would only take from each other, each with a memory of
 # its own that it does not give back.
 _READER = ThreadPoolExecutor(1, "large-bodies")
@@ -198,7 +197,7 @@ def _call(context: RequestContext, asking: Asking, asked: Asked | AskedCount, bo
         betas=asked.betas,
         new_call_id=ids.tool_use_id,
         dialect=context.dialect.name,
-        is_large=len(body) > _LARGE_BODY_BYTES,
+        is_large=len(body) > LARGE_BODY_BYTES,
     )
 
 
@@ -221,7 +220,7 @@ def _digest(body: bytes, call: Call, scope: Scope) -> str:
 
 
 async def _decode(decode: Callable[[Asking, bytes], _T], asking: Asking, body: bytes) -> _T:
-    if len(body) <= _LARGE_BODY_BYTES:
+    if len(body) <= LARGE_BODY_BYTES:
         return decode(asking, body)
     return await asyncio.get_running_loop().run_in_executor(_READER, decode, asking, body)
 

@@ -3,15 +3,12 @@
 import asyncio
 import hashlib
 import time
-from typing import Final
 
 from starlette.types import Message, Receive, Scope
 
 from sestet.gate.keys import Caller, Keyring
 from sestet.gate.sigv4 import Headers, SentRequest, check_signature, read_signature
-from sestet.server.body import read_body
-
-_LARGE_BODY_BYTES: Final = 256 * 1024  # hashed in a thread, so that other requests are answered meanwhile
+from sestet.server.body import LARGE_BODY_BYTES, read_body
 
 
 async def admit_signed(
@@ -21,7 +18,7 @@ async def admit_signed(
     signature = read_signature(headers, service, time.time())
     key = keyring.aws_key(signature.access_key_id)
     body = await read_body(receive, headers)
-    digest = await asyncio.to_thread(_digest, body) if len(body) > _LARGE_BODY_BYTES else _digest(body)
+    digest = await asyncio.to_thread(_digest, body) if len(body) > LARGE_BODY_BYTES else _digest(body)
     sent = SentRequest(scope["method"], scope["raw_path"], scope["query_string"], headers)
     check_signature(signature, key.secret, sent, digest)
     return key.caller, _again(body, receive)
